@@ -1,0 +1,119 @@
+"""Layer 3: what the pipeline asks of the outside world. Backends implement these; only `cli` wires them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from builder.model.variation import Variation
+
+LogSink = Callable[[bytes], None]
+
+
+class Progress(Protocol):
+    """Where long work reports to. Safe to call from several threads."""
+
+    def start(self, task: str, total: int | None = None) -> None:
+        """`task` begins; `total` in bytes or units where known."""
+
+    def advance(self, task: str, amount: int) -> None:
+        """`amount` more of `task` is done."""
+
+    def finish(self, task: str, note: str = "") -> None:
+        """`task` ended."""
+
+
+class ArtifactStore(Protocol):
+    """Content-addressed files that survive being killed at any moment: an object is there whole or not at all."""
+
+    def path(self, sha256: str) -> Path | None:
+        """A read-only file with this digest, or None."""
+
+    def add_file(self, source: Path, *, move: bool = False) -> tuple[str, int]:
+        """Store a file's bytes, hashing them once; gives SHA-256 and size. `move` may consume the source."""
+
+    def partial(self, sha256: str) -> AbstractContextManager[Path]:
+        """A file to download into, kept for resuming after an interruption, locked against a second writer.
+
+        On a clean exit the file is hashed and becomes the object if the digest is `sha256`; otherwise it is deleted
+        and FetchError raised.
+        """
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file to fetch: its pinned size and digest, and the addresses to try in order."""
+
+    name: str
+    size: int
+    sha256: str
+    urls: tuple[str, ...]
+
+
+class Fetcher(Protocol):
+    """Gets pinned files into a store, several at a time; no byte is used before size and digest are checked."""
+
+    def fetch(self, files: Sequence[RemoteFile], store: ArtifactStore, progress: Progress) -> int:
+        """Fetch what is missing; gives the number of files fetched. FetchError names every file that failed."""
+
+
+@dataclass(frozen=True)
+class ResolvedPackage:
+    """A package as apt resolved it: what its archive's signed index says about it."""
+
+    name: str
+    version: str
+    architecture: str
+    archive: str
+    suite: str
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """apt's answer for every group, and the state of each suite (the Date of its signed Release file, UTC)."""
+
+    groups: Mapping[str, tuple[ResolvedPackage, ...]]
+    suite_dates: Mapping[str, str]
+
+
+class Resolver(Protocol):
+    """Resolves package names to exact packages with apt in a private state directory."""
+
+    def resolve(self, groups: Mapping[str, tuple[str, ...]]) -> Resolution:
+        """Each group by itself, from an empty system. FetchError if the indexes cannot be had, DocumentError for
+        names that apt cannot satisfy."""
+
+
+class Workspace(Protocol):
+    """One step's sandbox: a fresh build directory with `in/`, `out/` and `inside/`, and nothing else of the host."""
+
+    def put(self, source: Path, target: str, *, executable: bool = False) -> None:
+        """Place a host file at `target` (relative to the build directory), read-only, mode 0755 or 0644."""
+
+    def run(self, argv: Sequence[str], environment: Mapping[str, str], log: LogSink) -> None:
+        """Run to the end under the variation. BuildFailedError names the command, its status and the end of its log."""
+
+    def get(self, name: str) -> Path:
+        """The host's path of the regular file `out/<name>`; BuildFailedError if it is missing or not a regular file."""
+
+
+class Sandbox(Protocol):
+    """An engine that runs steps in a pinned root with no network and a clean environment."""
+
+    @property
+    def engine(self) -> str:
+        """`bubblewrap`, `docker`, ..."""
+
+    @property
+    def engine_version(self) -> str:
+        """The engine's own version text."""
+
+    def open(self, root: Path, variation: Variation, scratch: Path) -> AbstractContextManager[Workspace]:
+        """A workspace on the pinned root unpacked at `root`, whose files live below the host directory `scratch`."""
+
+    def not_varied(self, variation: Variation) -> Mapping[str, str]:
+        """Axes of this variation that this engine on this machine cannot apply, with the reason."""
