@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from builder.measure.acpi import AcpiBlobs
+from builder.model.recipe import VmmSpec
 from builder.model.variation import Variation
 
 LogSink = Callable[[bytes], None]
@@ -56,6 +58,35 @@ class Fetcher(Protocol):
 
     def fetch(self, files: Sequence[RemoteFile], store: ArtifactStore, progress: Progress) -> int:
         """Fetch what is missing; gives the number of files fetched. FetchError names every file that failed."""
+
+
+@dataclass(frozen=True)
+class ArchiveMember:
+    """A file of an input archive. `path` is where its bytes come from or go to; None for reading without keeping."""
+
+    name: str
+    size: int
+    sha256: str
+    path: Path | None
+
+
+class InputReader(Protocol):
+    """An input archive, read from its beginning in the one order that its members have.
+
+    DocumentError where it is not the archive that the caller describes: another member, a link, bytes after the end.
+    """
+
+    def document(self, name: str, *, limit: int) -> bytes:
+        """The next member, called `name`, of at most `limit` bytes. Its digest is the caller's to check."""
+
+    def object(self, member: ArchiveMember) -> None:
+        """The next member, copied to its path; FetchError if its digest is not `member.sha256`."""
+
+    def finish(self) -> None:
+        """There is nothing more."""
+
+
+InputWriter = Callable[[Path, Sequence[ArchiveMember]], None]
 
 
 @dataclass(frozen=True)
@@ -117,3 +148,33 @@ class Sandbox(Protocol):
 
     def not_varied(self, variation: Variation) -> Mapping[str, str]:
         """Axes of this variation that this engine on this machine cannot apply, with the reason."""
+
+    def cancel(self) -> None:
+        """End what runs in any workspace of this engine, now and from now on; for another thread, on Ctrl-C."""
+
+
+@dataclass(frozen=True)
+class MachineShape:
+    """The machine whose ACPI tables are wanted: a VMM with its machine options and devices, vCPUs, memory in bytes.
+
+    `edk2` is the release of the firmware (`202502`), which decides where it puts MMCONFIG. `pci_hole64` is QEMU's
+    `pci-hole64-size` in bytes, None for its default; `bridge_hotplug` is ACPI hotplug of PCI bridges (`acpi.md` 2.7).
+    """
+
+    vmm: VmmSpec
+    vcpus: int
+    memory: int
+    edk2: str
+    pci_hole64: int | None = None
+    bridge_hotplug: bool = True
+
+
+class AcpiReader(Protocol):
+    """Reads the ACPI blobs of a machine shape from a VMM that runs no guest. Safe to call from several threads."""
+
+    def version(self) -> str:
+        """The VMM's version: `10.0.2`. MissingError if it cannot be run."""
+
+    def read(self, shape: MachineShape) -> AcpiBlobs:
+        """The blobs as the firmware finds them. DocumentError for a shape that the VMM or a rule refuses, another
+        version than the shape's included; NotProvenError if the reading itself fails."""

@@ -6,6 +6,7 @@ thing here that touches the package's own files.
 
 import json
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -55,9 +56,20 @@ def validate(document: Any, *, schema_name: str, what: str) -> None:
 
 @cache
 def _validator(schema_name: str) -> Any:
-    from jsonschema import Draft202012Validator  # heavy to import, and not needed for --help
+    from jsonschema import Draft202012Validator, validators  # heavy to import, and not needed for --help
 
-    return Draft202012Validator(load_schema(schema_name))
+    extend: Any = validators.extend
+    return extend(Draft202012Validator, {"pattern": _pattern_errors})(load_schema(schema_name))
+
+
+def _pattern_errors(validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[Any]:
+    """The keyword `pattern`, whose regular expressions are those of ECMA 262: there `$` is the end of the text, while
+    Python's would let one more newline pass."""
+    from jsonschema import ValidationError
+
+    expression = re.sub(r"\$$", r"\\Z", pattern)
+    if validator.is_type(instance, "string") and not re.search(expression, instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
 def _path(parts: Any) -> str:

@@ -2,20 +2,21 @@
 
 Every plain scalar stays the text it was written as, so `012`, `no`, `12:30:45` and `2024-01-01` cannot turn into
 something else; the schema says where text must be an integer or a boolean (`schema.coerce`). Duplicate keys, anchors,
-aliases, tags, merge keys, several documents and non-text keys are refused with line and column.
+aliases, tags, merge keys, directives, several documents, non-text keys and lone surrogates are refused with line and
+column.
 """
 
 from collections.abc import Iterator
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 import yaml
 
 from builder.errors import DocumentError
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 17
 MAX_DEPTH = 32
 
-Node = Union[str, list["Node"], dict[str, "Node"], None]
+Node: TypeAlias = str | list["Node"] | dict[str, "Node"] | None
 
 
 class Quoted(str):
@@ -28,13 +29,15 @@ def parse_yaml(data: bytes, *, what: str) -> Node:
     """Parse one document called `what` in errors; scalars come back as `str` or `Quoted`, an empty one as None."""
     if len(data) > MAX_BYTES:
         raise DocumentError(f"{what}: {len(data)} bytes, more than the {MAX_BYTES} a recipe may have")
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise DocumentError(f"{what}: starts with a byte order mark", hint="save it as UTF-8 without a BOM")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DocumentError(f"{what}: not UTF-8 at byte {error.start}") from error
     try:
         return _Reader(what, yaml.parse(text, Loader=yaml.SafeLoader)).document()
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an escape or a directive with an absurd number
         raise DocumentError(f"{what}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -50,6 +53,8 @@ class _Reader:
         event = next(self._events)
         if isinstance(event, yaml.StreamEndEvent):
             raise DocumentError(f"{self._what}: empty document")
+        if event.version or event.tags:
+            raise self._error(event, "a directive is not allowed")
         value = self._node(next(self._events), 0)
         self._expect(yaml.DocumentEndEvent)
         if not isinstance(event := next(self._events), yaml.StreamEndEvent):
@@ -81,6 +86,8 @@ class _Reader:
         return self._mapping(depth)
 
     def _scalar(self, event: Any) -> Node:
+        if any("\ud800" <= character <= "\udfff" for character in event.value):
+            raise self._error(event, "lone surrogate in text")
         if event.style in ("'", '"', "|", ">"):
             return Quoted(event.value)
         return event.value if event.value else None

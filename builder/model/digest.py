@@ -14,6 +14,11 @@ def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def sha384_hex(data: bytes) -> str:
+    """SHA-384 of `data`, 96 hex digits: what TDX measures with."""
+    return hashlib.sha384(data).hexdigest()
+
+
 def checked_sha256(text: object, *, what: str) -> str:
     """`text` if it is 64 lower-case hex digits; DocumentError naming `what` otherwise."""
     if not isinstance(text, str) or not _SHA256.fullmatch(text):

@@ -4,24 +4,29 @@ The format is `schemas/lock-v1.json`. Each section carries the SHA-256 of its ca
 by section even without the archive at hand; `lock --check` resolves again and names the entry.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from builder.encoding.canonical_json import encode_canonical, encode_readable, parse_json
-from builder.encoding.schema import validate
+from builder.encoding.schema import load_schema, validate
 from builder.errors import DocumentError
 from builder.model.digest import sha256_hex
 from builder.model.recipe import Recipe
 
 SCHEMA = "tdx-builder/lock/v1"
+FILE_NAME = "lock.json"
 _SECTIONS = ("recipe", "requests", "archives", "packages", "groups", "sources")
 _RELOCK = "run `tdx-builder lock` on the recipe again"
 
 
 @dataclass(frozen=True)
 class LockedPackage:
-    """One .deb: where it lies in its archive (`path`, and `snapshot`, a time at which the archive had it) and its bytes."""
+    """One .deb and its bytes: `path` in its archive, and `snapshot`, the date of the suite that listed it there.
+
+    `{snapshot base}/archive/{archive}/{snapshot}/{path}` is its address in a snapshot archive.
+    """
 
     name: str
     version: str
@@ -98,14 +103,80 @@ def parse_lock(data: bytes, *, what: str) -> Lock:
 
 
 def check_fresh(lock: Lock, recipe: Recipe, sources: Mapping[str, LockedSource], *, what: str) -> None:
-    """DocumentError naming every way in which the lock does not belong to this recipe and these files."""
+    """DocumentError naming every way in which the lock does not belong to this recipe and these files.
+
+    Not checked: whether the archive would still give the same packages (`package_differences` after resolving again).
+    """
+    differences = recipe_differences(lock, recipe, sources)
+    if differences:
+        raise stale_error(differences, what=what)
+
+
+def stale_error(differences: Iterable[str], *, what: str) -> DocumentError:
+    """The error for a lock that is not what locking again would give."""
+    listed = "".join(f"\n  {difference}" for difference in differences)
+    return DocumentError(f"{what} is stale:{listed}", hint=_RELOCK)
+
+
+def recipe_differences(lock: Lock, recipe: Recipe, sources: Mapping[str, LockedSource]) -> list[str]:
+    """Every way in which the lock does not belong to this recipe and these files."""
     differences = [*_request_differences(lock, recipe), *_source_differences(lock, sources)]
     if lock.source_date_epoch != recipe.source_date_epoch:
         differences.append(f"source_date_epoch is {lock.source_date_epoch}, the recipe says {recipe.source_date_epoch}")
     if lock.recipe_sha256 != recipe.digest:
         differences.append(f"it locks a recipe with SHA-256 {lock.recipe_sha256}, this one has {recipe.digest}")
-    if differences:
-        raise DocumentError(f"{what} is stale: {'; '.join(differences)}", hint=_RELOCK)
+    return differences
+
+
+def package_differences(locked: Lock, resolved: Lock) -> list[str]:
+    """What resolving again changed, package by package, with the groups concerned.
+
+    Where and when a package was seen (suite, snapshot) does not count: a suite is signed again every day, and a package
+    moves from one suite of its archive to another, with the same bytes at the same path.
+    """
+    found: dict[str, list[str]] = {}
+    for group in sorted(locked.groups.keys() | resolved.groups.keys()):
+        before, after = _by_name(locked, group), _by_name(resolved, group)
+        for name in sorted(before.keys() | after.keys()):
+            difference = _package_difference(before.get(name), after.get(name))
+            if difference:
+                found.setdefault(f"package {name}: {difference}", []).append(group)
+    return [f"{difference} ({', '.join(groups)})" for difference, groups in sorted(found.items())]
+
+
+def same_inputs(lock: Lock, other: Lock) -> bool:
+    """Whether two locks pin the same inputs, and differ at most in where and when packages were seen."""
+    return _without_sightings(lock) == _without_sightings(other)
+
+
+def checked_source_path(path: str) -> str:
+    """`path` if a lock can hold it as the name of a source; DocumentError otherwise."""
+    pattern = load_schema("lock-v1")["properties"]["sources"]["propertyNames"]["pattern"]
+    if not re.fullmatch(pattern, path):
+        raise DocumentError(f"file {path!r}: its name cannot be locked", hint=f"names have to match {pattern}")
+    return path
+
+
+def _by_name(lock: Lock, group: str) -> dict[str, LockedPackage]:
+    return {lock.packages[key].name: lock.packages[key] for key in lock.groups.get(group, ())}
+
+
+def _package_difference(before: LockedPackage | None, after: LockedPackage | None) -> str:
+    if before is None:
+        return f"{after.version} is not locked" if after else ""
+    if after is None:
+        return f"{before.version} is locked and no longer needed"
+    for field in ("version", "architecture", "archive", "path", "size", "sha256"):
+        found, wanted = getattr(after, field), getattr(before, field)
+        if found != wanted:
+            return f"{field} is {found}, locked is {wanted}"
+    return ""
+
+
+def _without_sightings(lock: Lock) -> Lock:
+    packages = {key: replace(package, suite="", snapshot="") for key, package in lock.packages.items()}
+    archives = {archive: dict.fromkeys(suites, "") for archive, suites in lock.archives.items()}
+    return replace(lock, packages=packages, archives=archives)
 
 
 def _request_differences(lock: Lock, recipe: Recipe) -> list[str]:
@@ -169,10 +240,18 @@ def _check_references(lock: Lock, what: str) -> None:
     for key, package in lock.packages.items():
         if package.key != key:
             raise DocumentError(f"{what}: $.packages: entry {key!r} describes {package.key!r}", hint=_RELOCK)
+        if lock.archives.get(package.archive, {}).get(package.suite) != package.snapshot:
+            raise DocumentError(
+                f"{what}: $.packages: {key!r} was seen in {package.archive} {package.suite} at {package.snapshot}, "
+                "which $.archives does not have",
+                hint=_RELOCK,
+            )
     for name, keys in lock.groups.items():
         for key in keys:
             if key not in lock.packages:
                 raise DocumentError(f"{what}: $.groups.{name}: {key!r} is not among the packages", hint=_RELOCK)
+        if len(_by_name(lock, name)) != len(keys):
+            raise DocumentError(f"{what}: $.groups.{name}: holds two versions of one package", hint=_RELOCK)
     if set(lock.groups) != set(lock.requests):
         raise DocumentError(f"{what}: groups and requests name different groups", hint=_RELOCK)
 

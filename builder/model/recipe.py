@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any
 
 from builder.encoding.schema import coerce
@@ -14,12 +15,18 @@ from builder.model.size import parse_size
 from builder.model.variation import AXES
 
 SCHEMA = "tdx-builder/recipe/v1"
+FILE_NAME = "recipe.yaml"
+PLACEHOLDERS = ("root_hash", "root_size")
 COMPONENT_ORDER = ("firmware", "kernel", "initrd", "app_image", "guest_os")
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One package archive: a name for its mirror, and the suites apt may resolve from, the first one preferred."""
+    """One package archive: a name for its mirror, and the suites apt may resolve from.
+
+    apt's rules choose between suites: the highest version of those that are not NotAutomatic (backports); where two
+    have the same version, the one listed first.
+    """
 
     name: str
     suites: tuple[str, ...]
@@ -94,7 +101,7 @@ class MeasureSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A parsed recipe. `digest` is the SHA-256 of its bytes; `command_line` may hold `{root_hash}` and `{root_size}`."""
+    """A parsed recipe. `digest` is the SHA-256 of its bytes; `command_line` holds `{root_hash}`."""
 
     image: str
     version: str
@@ -176,13 +183,20 @@ def _check(recipe: Recipe, what: str) -> None:
         raise DocumentError(
             f"{what}: $.legs.require: unknown axis {unknown[0]!r}", hint=f"known axes: {', '.join(AXES)}"
         )
+    _check_command_line(recipe.command_line, what)
+
+
+def _check_command_line(text: str, what: str) -> None:
+    """Only the bare names: `str.format` would follow attributes, indexes, conversions and specifications as well."""
     try:
-        recipe.command_line.format(root_hash="", root_size="")
-    except (KeyError, IndexError, ValueError) as error:
+        fields = [field for field in Formatter().parse(text) if field[1] is not None]
+    except ValueError as error:
+        raise DocumentError(f"{what}: $.command_line: {text!r}: {error}", hint="write a brace twice") from error
+    if any(name not in PLACEHOLDERS or spec or conversion for _, name, spec, conversion in fields):
         raise DocumentError(
-            f"{what}: $.command_line: {recipe.command_line!r} has a placeholder other than {{root_hash}} and {{root_size}}"
-        ) from error
-    if "{root_hash}" not in recipe.command_line:
+            f"{what}: $.command_line: {text!r} has a placeholder other than {{root_hash}} and {{root_size}}"
+        )
+    if not any(name == "root_hash" for _, name, _, _ in fields):
         raise DocumentError(
             f"{what}: $.command_line: has no {{root_hash}}, so the root file system would not be measured"
         )

@@ -1,0 +1,85 @@
+"""What the pinned root's own programs make of it once, kept beside it: the locale of a leg, and Python's bytecode.
+
+A locale that is not there falls back to C without a word (`determinism.md` 4.3 no. 1), and packages ship locales as
+sources only. The bytecode changes no result: without it, each program of a leg would compile what it imports anew.
+"""
+
+import gzip
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.backends import process
+from builder.backends.leg_arguments import ISOLATION, require_in_root
+from builder.backends.scratch import move_into_place, scratch_directory
+
+_LOCALEDEF = "/usr/bin/localedef"
+_LOCALE_SOURCES = "/usr/share/i18n"
+_BUILT_IN = ("C", "POSIX", "C.UTF-8")  # C.UTF-8 is in libc-bin
+_PYTHON = "/usr/bin/python3"
+# files of the root never change, so nothing need be compared with its source again (PEP 552)
+_COMPILE_ALL = """
+import compileall, os, py_compile, sys
+mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+sys.exit(not compileall.compile_dir(os.path.dirname(os.__file__), quiet=1, workers=0, invalidation_mode=mode))
+"""
+_WORK = "/mnt"
+
+
+@dataclass(frozen=True)
+class PreparedRoot:
+    """A pinned root, and two directories beside it: compiled locales and bytecode, or None where it needs none."""
+
+    path: Path
+    locales: Path | None
+    bytecode: Path | None
+
+
+def prepare_root(root: Path, locale: str, bwrap: str) -> PreparedRoot:
+    """Make what is missing beside `root` for a leg with `locale` (`de_DE.UTF-8`).
+
+    MissingError if the root lacks what a locale is compiled with; BuildFailedError if compiling fails.
+    """
+    prepared = root.with_name(f"{root.name}.prepared")
+    locales = bytecode = None
+    if locale not in _BUILT_IN:
+        locales = prepared / "locales"
+        _once(locales / locale, lambda work: _compile_locale(root, locale, bwrap, work))
+    if os.path.lexists(f"{root}{_PYTHON}"):
+        bytecode = prepared / "bytecode"
+        _once(bytecode, lambda work: _compile_bytecode(root, bwrap, work))
+    return PreparedRoot(root, locales, bytecode)
+
+
+def _once(directory: Path, make: Callable[[Path], Path]) -> None:
+    """Have `make` fill a new directory, unless an earlier run has; it gives what is to become `directory`."""
+    if directory.is_dir():
+        return
+    with scratch_directory(directory.parent / f".partial-{os.getpid()}-{os.urandom(4).hex()}") as work:
+        move_into_place(make(work), directory)
+
+
+def _compile_locale(root: Path, locale: str, bwrap: str, work: Path) -> Path:
+    name, _, charset = locale.partition(".")
+    require_in_root(root, _LOCALEDEF, package="libc-bin")
+    require_in_root(root, f"{_LOCALE_SOURCES}/locales/{name}", package="locales")
+    require_in_root(root, f"{_LOCALE_SOURCES}/charmaps/{charset}.gz", package="locales")
+    # localedef would call gunzip, which a root need not have
+    with gzip.open(f"{root}{_LOCALE_SOURCES}/charmaps/{charset}.gz") as packed:
+        (work / charset).write_bytes(packed.read())
+    output = f"{_WORK}/{locale}"
+    _run(root, bwrap, work, [_LOCALEDEF, "--no-archive", "-i", name, "-f", f"{_WORK}/{charset}", output])
+    return work / locale
+
+
+def _compile_bytecode(root: Path, bwrap: str, work: Path) -> Path:
+    (work / "bytecode").mkdir()
+    command = [_PYTHON, "-X", f"pycache_prefix={_WORK}/bytecode", "-c", _COMPILE_ALL]
+    _run(root, bwrap, work, command)
+    return work / "bytecode"
+
+
+def _run(root: Path, bwrap: str, work: Path, command: Sequence[str]) -> None:
+    mounts = ["--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev", "--bind", str(work), _WORK]
+    process.run([bwrap, *ISOLATION, *mounts, "--", *command], environment={}, umask=0o022)

@@ -1,0 +1,188 @@
+"""`build` and `release`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from builder.cli.output import Result, Table, emit
+from builder.cli.progress import progress_display
+from builder.cli.registers import caveat_lines, registers_document, registers_table
+from builder.cli.session import Places, Session, open_session
+from builder.cli.wiring import json_option, mirror_options, recipe_argument, store_option
+from builder.compare.render import comparison_lines
+from builder.errors import ExitStatus
+from builder.model.build_info import AxisComparison
+from builder.model.comparison import Comparison, comparison_document
+from builder.model.leg import plan_digest
+from builder.pipeline.build import run_legs
+from builder.pipeline.legs import Leg, compare, compare_variations, load_leg, reusable_leg
+
+if TYPE_CHECKING:
+    from builder.pipeline.release import ReleaseOrder
+
+_LEGS = ("a", "b")
+
+
+@click.command()
+@recipe_argument
+@click.option("--leg", type=click.Choice(_LEGS), help="Build this leg only, for comparing with one built elsewhere.")
+@click.option("--out", type=click.Path(path_type=Path), help="Build directory.  [default: out/IMAGE/VERSION]")
+@click.option("--cold", is_flag=True, help="Build anew even if nothing changed, and unpack the pinned roots anew.")
+@click.option("--offline", is_flag=True, help="Fetch nothing.")
+@store_option
+@mirror_options
+@json_option
+def build(
+    recipe: Path,
+    leg: str | None,
+    out: Path | None,
+    store: Path,
+    mirrors: tuple[str, ...],
+    snapshot: str | None,
+    *,
+    cold: bool,
+    offline: bool,
+    as_json: bool,
+) -> int:
+    """Build RECIPE in both legs, side by side, and compare them; or in one leg."""
+    places = Places(recipe, out, store, mirrors, snapshot, offline=offline, cold=cold)
+    with progress_display() as progress, open_session(places, progress) as session:
+        legs = build_legs(session, (leg,) if leg else _LEGS, reuse=not cold)
+        if len(legs) == 1:
+            return emit(_one_leg(legs[0]), as_json=as_json)
+        return emit(_two_legs(session, *_both(legs)), as_json=as_json)
+
+
+@click.command()
+@recipe_argument
+@click.option("--key", "key_path", type=click.Path(path_type=Path), required=True, help="Private key to sign with.")
+@click.option("--out", type=click.Path(path_type=Path), help="Build directory.  [default: out/IMAGE/VERSION]")
+@click.option(
+    "--manifests",
+    type=click.Path(path_type=Path),
+    default=Path("manifests"),
+    show_default=True,
+    help="Where to publish, as IMAGE/VERSION/manifest.json.",
+)
+@click.option("--leg-a", type=click.Path(path_type=Path), help="Take leg a from this directory instead of building it.")
+@click.option("--leg-b", type=click.Path(path_type=Path), help="Take leg b from this directory instead of building it.")
+@click.option("--offline", is_flag=True, help="Fetch nothing.")
+@store_option
+@mirror_options
+@json_option
+def release(
+    recipe: Path,
+    key_path: Path,
+    out: Path | None,
+    manifests: Path,
+    leg_a: Path | None,
+    leg_b: Path | None,
+    store: Path,
+    mirrors: tuple[str, ...],
+    snapshot: str | None,
+    *,
+    offline: bool,
+    as_json: bool,
+) -> int:
+    """Build RECIPE twice, compare, measure, sign and publish its manifest. Always builds anew."""
+    from builder.backends.signers import load_signer
+    from builder.pipeline.release import ReleaseOrder, require_unpublished
+
+    if (leg_a is None) != (leg_b is None):
+        raise click.UsageError("--leg-a and --leg-b go together")
+    signer = load_signer(key_path)
+    places = Places(recipe, out, store, mirrors, snapshot, offline=offline, cold=True)
+    with progress_display() as progress, open_session(places, progress) as session:
+        order = ReleaseOrder(session.recipe, session.out, manifests, signer)
+        require_unpublished(order)
+        legs = (load_leg(leg_a), load_leg(leg_b)) if leg_a and leg_b else _both(build_legs(session, _LEGS, reuse=False))
+        return emit(_publish(session, order, legs), as_json=as_json)
+
+
+def build_legs(session: Session, names: tuple[str, ...], *, reuse: bool) -> list[Leg]:
+    """Build the named legs; with `reuse`, those that are there already, complete and of the same plan, are kept."""
+    job = session.job()
+    sandbox = session.sandbox()
+    digest = plan_digest(job.plan, job.programs)
+    legs: dict[str, Leg] = {}
+    for name in names if reuse else ():
+        leg = reusable_leg(session.leg_directory(name), digest, sandbox.engine)
+        if leg is not None:
+            legs[name] = leg
+    orders = tuple(session.order(name, sandbox) for name in names if name not in legs)
+    for order, record in zip(orders, run_legs(job, orders, session.progress) if orders else (), strict=True):
+        legs[order.variation.name] = Leg(order.directory, record)
+    return [legs[name] for name in names]
+
+
+def _both(legs: list[Leg]) -> tuple[Leg, Leg]:
+    a, b = legs
+    return a, b
+
+
+def _one_leg(leg: Leg) -> Result:
+    info = leg.record.build_info
+    lines = [f"build: leg {info.leg} by {info.engine} {info.engine_version}; one leg alone proves nothing", _artifacts(leg)]
+    document = {"legs": [info.leg], "artifacts": [asdict(artifact) for artifact in leg.record.artifacts]}
+    return Result("build", document, lines)
+
+
+def _two_legs(session: Session, a: Leg, b: Leg) -> Result:
+    comparison = compare(a, b, session.explain)
+    if not comparison.identical:
+        return _differing("build", comparison, a, b)
+    axes = compare_variations(a, b, session.recipe.recipe.required_axes)
+    document = {
+        "legs": [leg.record.build_info.leg for leg in (a, b)],
+        "artifacts": [asdict(artifact) for artifact in a.record.artifacts],
+        "comparison": comparison_document(comparison),
+    }
+    return Result("build", document, [_axes(axes), _artifacts(a), f"build: both legs are identical: {a.directory}, {b.directory}"])
+
+
+def _publish(session: Session, order: "ReleaseOrder", legs: tuple[Leg, Leg]) -> Result:
+    from builder.pipeline.release import LegsDifferError, show_artifacts
+    from builder.pipeline.release import release as publish
+
+    try:
+        published = publish(order, legs, session.measure, session.explain)
+    except LegsDifferError as error:
+        return _differing("release", error.comparison, *legs)
+    shown = show_artifacts(order, legs[0])
+    lines = [
+        _axes(published.axes),
+        _artifacts(legs[0]),
+        registers_table(published.values),
+        *caveat_lines(published.values),
+        f"release: {published.digest}",
+        f"artefacts: {shown}",
+        f"manifest:  {published.path}",
+    ]
+    document = {
+        "manifest": str(published.path),
+        "release_digest": published.digest,
+        "artifacts": [asdict(artifact) for artifact in legs[0].record.artifacts],
+        "registers": registers_document(published.values),
+    }
+    return Result("release", document, lines)
+
+
+def _differing(verb: str, comparison: Comparison, a: Leg, b: Leg) -> Result:
+    lines = [*comparison_lines(comparison), f"{verb}: the legs differ; nothing was published. Both sides: {a.directory}, {b.directory}"]
+    return Result(verb, {"comparison": comparison_document(comparison)}, lines, [ExitStatus.BYTES_DIFFER])
+
+
+def _axes(axes: tuple[AxisComparison, ...]) -> Table:
+    rows = tuple((axis.axis, _short(axis.a), _short(axis.b), str(axis.verdict).replace("_", " ")) for axis in axes)
+    return Table(("axis", "leg a saw", "leg b saw", "verdict"), rows, caption="How the legs differed, seen from inside")
+
+
+def _short(text: str, width: int = 44) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _artifacts(leg: Leg) -> Table:
+    rows = tuple((artifact.name, str(artifact.size), artifact.sha256) for artifact in leg.record.artifacts)
+    return Table(("artefact", "bytes", "SHA-256"), rows, caption="Artefacts")

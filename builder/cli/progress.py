@@ -1,0 +1,77 @@
+"""Progress of long work, on stderr: moving bars on a terminal, one line a stage in a pipe."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from builder.ports import Progress
+
+
+@contextmanager
+def progress_display() -> Iterator[Progress]:
+    """The display that fits stderr."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    display = _Bars()
+    with display:
+        yield display
+
+
+class _Lines:
+    """A line when a task starts and when it ends."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, float] = {}
+        self._mutex = threading.Lock()
+
+    def start(self, task: str, total: int | None = None) -> None:  # noqa: ARG002 - the port's signature
+        with self._mutex:
+            self._started[task] = time.monotonic()
+            print(f"{task} ...", file=sys.stderr, flush=True)  # noqa: T201
+
+    def advance(self, task: str, amount: int) -> None:
+        """A line for each step would be noise."""
+
+    def finish(self, task: str, note: str = "") -> None:
+        with self._mutex:
+            seconds = time.monotonic() - self._started.pop(task, time.monotonic())
+            print(f"{task}: {note or 'done'} ({seconds:.1f} s)", file=sys.stderr, flush=True)  # noqa: T201
+
+
+class _Bars:
+    """rich's bars."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress as RichProgress, TextColumn, TimeElapsedColumn
+
+        self._bars = RichProgress(
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[str, object] = {}
+
+    def __enter__(self) -> "_Bars":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._bars.stop()
+
+    def start(self, task: str, total: int | None = None) -> None:
+        self._tasks[task] = self._bars.add_task(task, total=total, note="")
+
+    def advance(self, task: str, amount: int) -> None:
+        self._bars.advance(self._tasks[task], amount)  # type: ignore[arg-type]
+
+    def finish(self, task: str, note: str = "") -> None:
+        identity = self._tasks[task]
+        total = next((bar.total for bar in self._bars.tasks if bar.id == identity), None) or 1
+        self._bars.update(identity, total=total, completed=total, note=note)  # type: ignore[arg-type]

@@ -1,0 +1,42 @@
+"""A deterministic tar writer (`formats.md` 12.1): GNU format, one time for all, numeric owners, no sparse files.
+
+`tarfile` in GNU format gives the same bytes as GNU tar 1.34 for the same list of members (`determinism.md` 3.3).
+"""
+
+import tarfile
+from collections.abc import Iterable, Iterator
+
+from builder.errors import DocumentError
+from builder.normalize.tree import Kind, Member
+
+_TYPES = {Kind.FILE: tarfile.REGTYPE, Kind.DIRECTORY: tarfile.DIRTYPE, Kind.SYMLINK: tarfile.SYMTYPE}
+
+
+def encode_tar(members: Iterable[Member], *, epoch: int) -> Iterator[bytes]:
+    """The archive in chunks: the members in the order given, each with the time `epoch` (seconds since 1970)."""
+    written = 0
+    for member in members:
+        for chunk in _member(member, epoch):
+            written += len(chunk)
+            yield chunk
+    yield bytes(2 * tarfile.BLOCKSIZE + -(written + 2 * tarfile.BLOCKSIZE) % tarfile.RECORDSIZE)
+
+
+def checked_content(member: Member) -> Iterator[bytes]:
+    """The content of `member`; DocumentError if it is not of the size that a header already announced."""
+    seen = 0
+    for chunk in member.content:
+        seen += len(chunk)
+        yield chunk
+    if seen != member.size:
+        raise DocumentError(f"/{member.path}: content of {seen} bytes, announced are {member.size}")
+
+
+def _member(member: Member, epoch: int) -> Iterator[bytes]:
+    header = tarfile.TarInfo(member.path)
+    header.type = _TYPES[member.kind]
+    header.mode, header.uid, header.gid, header.mtime = member.mode, member.uid, member.gid, epoch
+    header.size, header.linkname = member.size, member.target
+    yield header.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+    yield from checked_content(member)
+    yield bytes(-member.size % tarfile.BLOCKSIZE)

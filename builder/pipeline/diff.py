@@ -1,0 +1,102 @@
+"""`diff`: compare two files, two directories of artefacts, or the directories of two legs, and explain what differs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.compare.artifacts import compare_legs
+from builder.compare.causes.evidence import NO_EVIDENCE, Evidence, KnownLeg, evidence_of_legs
+from builder.errors import DocumentError
+from builder.model.comparison import Comparison
+from builder.model.leg import LegRecord, parse_leg_record
+from builder.model.plan import Artifact
+from builder.model.variation import VARIATIONS
+from builder.pipeline.build import ARTIFACTS, LEG_RECORD
+from builder.pipeline.explain import ExplainTools, explain_comparison
+from builder.pipeline.inputs import hash_file, read_document
+
+# names under which our components publish, and the usual ones elsewhere
+_COMPONENTS: Mapping[str, str] = {
+    "OVMF.fd": "firmware",
+    "ovmf.fd": "firmware",
+    "vmlinuz": "kernel",
+    "bzImage": "kernel",
+    "initrd.img": "initrd",
+    "cmdline": "guest_os",
+    "rootfs.img": "guest_os",
+    "app.oci.tar": "app_image",
+}
+_UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side: its files by artefact name, and the record of the leg that made them where there is one."""
+
+    files: Mapping[str, Path]
+    record: LegRecord | None = None
+
+
+def diff_paths(a: Path, b: Path, tools: ExplainTools) -> Comparison:
+    """Compare the files or directories `a` and `b` byte by byte. DocumentError unless both are of one kind.
+
+    In a directory every regular file below it counts, by its relative path. The directory of a leg (with a leg.json)
+    stands for its artefacts, and two of them let causes be named from what the legs saw. The files are hashed here; the
+    digests in a leg.json are not looked at.
+    """
+    sides = _sides(a, b)
+    comparison = compare_legs(_artifacts(sides[0]), _artifacts(sides[1]))
+    return explain_comparison(comparison, (sides[0].files, sides[1].files), tools, evidence=_evidence(*sides))
+
+
+def _sides(a: Path, b: Path) -> tuple[_Side, _Side]:
+    if a.is_file() and b.is_file():
+        return _Side({a.name: a}), _Side({a.name: b})
+    if a.is_dir() and b.is_dir():
+        return _directory(a), _directory(b)
+    raise DocumentError(
+        f"{a} and {b}: {_kind(a)} and {_kind(b)}", hint="compare two files, or two directories, that are there"
+    )
+
+
+def _kind(path: Path) -> str:
+    return "a directory" if path.is_dir() else "a file" if path.is_file() else "neither a file nor a directory"
+
+
+def _directory(path: Path) -> _Side:
+    record_path = path / LEG_RECORD
+    if not record_path.is_file():
+        return _Side(_files(path))
+    return _Side(_files(path / ARTIFACTS), parse_leg_record(read_document(record_path), what=str(record_path)))
+
+
+def _files(directory: Path) -> dict[str, Path]:
+    """Regular files by relative path; DocumentError for anything that is neither that nor a directory."""
+    files = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise DocumentError(f"{path}: neither a regular file nor a directory, so it cannot be compared")
+        if path.is_file():
+            files[path.relative_to(directory).as_posix()] = path
+    return files
+
+
+def _artifacts(side: _Side) -> dict[str, Artifact]:
+    return {name: _artifact(name, path, side.record) for name, path in side.files.items()}
+
+
+def _artifact(name: str, path: Path, record: LegRecord | None) -> Artifact:
+    known = record.artifact(name) if record else None
+    sha256, size = hash_file(path)
+    return Artifact(known.component if known else _COMPONENTS.get(path.name, _UNKNOWN), name, size, sha256)
+
+
+def _evidence(a: _Side, b: _Side) -> Evidence:
+    """From the records of both legs, if they are there and of variations that are known."""
+    if a.record is None or b.record is None:
+        return NO_EVIDENCE
+    infos = a.record.build_info, b.record.build_info
+    if any(info.leg not in VARIATIONS for info in infos):
+        return NO_EVIDENCE
+    left, right = (KnownLeg(VARIATIONS[info.leg], info) for info in infos)
+    return evidence_of_legs(left, right)

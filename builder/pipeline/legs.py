@@ -1,0 +1,91 @@
+"""Leg directories: what a leg left, read back, and the two legs of one build compared."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.compare.artifacts import compare_legs
+from builder.compare.legs import compare_axes, require_varied
+from builder.errors import BytesDifferError, DocumentError, NotProvenError
+from builder.model.build_info import AxisComparison
+from builder.model.comparison import Comparison
+from builder.model.leg import LEG_RECORD, LegRecord, parse_leg_record
+from builder.pipeline.inputs import hash_file, read_document
+
+ARTIFACTS = "artifacts"
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One leg's record, and the directory with its artefacts."""
+
+    directory: Path
+    record: LegRecord
+
+    def artifact_path(self, name: str) -> Path:
+        """Where the artefact `name` lies."""
+        return self.directory / ARTIFACTS / name
+
+
+Explain = Callable[[Comparison, Leg, Leg], Comparison]
+
+
+def load_leg(directory: Path) -> Leg:
+    """A leg as `build` left it, every artefact hashed again; DocumentError for a missing record, BytesDifferError for
+    an artefact that is missing or not what the record says."""
+    path = directory / LEG_RECORD
+    record = parse_leg_record(read_document(path), what=str(path))
+    leg = Leg(directory, record)
+    for artifact in record.artifacts:
+        _check_artifact(leg, artifact.name, artifact.sha256)
+    return leg
+
+
+def reusable_leg(directory: Path, plan_sha256: str, engine: str) -> Leg | None:
+    """The leg in `directory` if this engine built it by this plan and every artefact is intact: nothing to do."""
+    try:
+        leg = load_leg(directory)
+    except (DocumentError, BytesDifferError):
+        return None
+    same = leg.record.plan_sha256 == plan_sha256 and leg.record.build_info.engine == engine
+    return leg if same else None
+
+
+def compare(a: Leg, b: Leg, explain: Explain) -> Comparison:
+    """Compare the artefacts of two legs of the same plan; what differs is explained."""
+    require_same_work(a.record, b.record)
+    comparison = compare_legs(
+        {artifact.name: artifact for artifact in a.record.artifacts},
+        {artifact.name: artifact for artifact in b.record.artifacts},
+    )
+    return comparison if comparison.identical else explain(comparison, a, b)
+
+
+def compare_variations(a: Leg, b: Leg, required: tuple[str, ...]) -> tuple[AxisComparison, ...]:
+    """What the legs saw along every axis; NotProvenError if they were not different where the recipe requires it."""
+    axes = compare_axes(a.record.build_info, b.record.build_info)
+    require_varied(axes, required)
+    return axes
+
+
+def require_same_work(a: LegRecord, b: LegRecord) -> None:
+    """NotProvenError unless both legs built the same plan from the same recipe and lock, as two legs."""
+    for name in ("recipe_sha256", "lock_sha256", "plan_sha256"):
+        found, wanted = getattr(b, name), getattr(a, name)
+        if found != wanted:
+            raise NotProvenError(
+                f"the legs did not do the same work: {name} is {wanted} in leg {a.build_info.leg} and {found} in leg "
+                f"{b.build_info.leg}",
+                hint="build both legs from one revision, with one version of tdx-builder",
+            )
+    if a.build_info.leg == b.build_info.leg:
+        raise NotProvenError(f"both records are of leg {a.build_info.leg!r}: one build compared with itself proves nothing")
+
+
+def _check_artifact(leg: Leg, name: str, sha256: str) -> None:
+    path = leg.artifact_path(name)
+    if not path.is_file():
+        raise BytesDifferError(f"{path}: missing; the leg's record lists it", hint="build the leg again")
+    found, _ = hash_file(path)
+    if found != sha256:
+        raise BytesDifferError(f"{path}: SHA-256 is {found}, the leg's record says {sha256}", hint="build the leg again")

@@ -1,0 +1,151 @@
+"""`release`: compare two legs, measure what both produced identically, sign, and publish in one step.
+
+Reference Values come only from artefacts that both legs produced identically (I3): everything after the comparison
+reads leg A's files, whose digests are those of leg B. Nothing appears below `manifests/` before all of it is decided.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder import __version__
+from builder.attest.dsse import encode_envelope
+from builder.attest.provenance import leg_provenance
+from builder.attest.release import PREDICATE_TYPE, ReleaseContent, RunRecord, release_digest, release_predicate
+from builder.attest.statement import encode_statement, statement
+from builder.errors import BytesDifferError, DocumentError
+from builder.model.build_info import AxisComparison
+from builder.model.comparison import Comparison, comparison_document
+from builder.model.reference_values import ReferenceValues, reference_values_document
+from builder.pipeline.inputs import RecipeDirectory, read_document
+from builder.pipeline.measure import COMMAND_LINE, parse_command_line
+from builder.pipeline.legs import ARTIFACTS, Explain, Leg, compare, compare_variations
+from builder.ports import Signer
+from builder.encoding.canonical_json import encode_readable
+
+MANIFEST = "manifest.json"
+COMPARISON = "comparison.json"
+
+Measure = Callable[[Leg], ReferenceValues]
+
+
+@dataclass(frozen=True)
+class ReleaseOrder:
+    """What to release: the locked recipe, the directory of this build, where manifests are published, and the key."""
+
+    recipe: RecipeDirectory
+    out: Path
+    manifests: Path
+    signer: Signer
+
+
+class LegsDifferError(BytesDifferError):
+    """The two legs are not the same bytes; `comparison` says where and, where it can be told, why."""
+
+    def __init__(self, comparison: Comparison, kept: Path) -> None:
+        names = ", ".join(artifact.name for artifact in comparison.differing) or "no artefact at all"
+        super().__init__(f"the legs differ in {names}", hint=f"both sides and {COMPARISON} are kept in {kept}")
+        self.comparison = comparison
+
+
+def manifest_path(order: ReleaseOrder) -> Path:
+    """Where the release is published: the path is its identity."""
+    return order.manifests / order.recipe.recipe.image / order.recipe.recipe.version / MANIFEST
+
+
+def require_unpublished(order: ReleaseOrder) -> None:
+    """DocumentError if this version is published already: a version is never published twice."""
+    path = manifest_path(order)
+    if path.parent.exists():
+        raise DocumentError(
+            f"{path.parent}: this version is published already", hint="raise `version` in the recipe, or name another --manifests"
+        )
+
+
+@dataclass(frozen=True)
+class PublishedRelease:
+    """What was published: the manifest's path, the release digest, the Reference Values, and how the legs differed."""
+
+    path: Path
+    digest: str
+    values: ReferenceValues
+    axes: tuple[AxisComparison, ...]
+
+
+def release(order: ReleaseOrder, legs: tuple[Leg, Leg], measure: Measure, explain: Explain) -> PublishedRelease:
+    """Publish the release of two legs.
+
+    LegsDifferError (exit 1), NotProvenError (exit 8) and the errors of measuring and signing leave nothing published.
+    """
+    require_unpublished(order)
+    a, b = legs
+    comparison = compare(a, b, explain)
+    if not comparison.identical:
+        order.out.mkdir(parents=True, exist_ok=True)
+        (order.out / COMPARISON).write_bytes(encode_readable(comparison_document(comparison)))
+        raise LegsDifferError(comparison, order.out)
+    axes = compare_variations(a, b, order.recipe.recipe.required_axes)
+    values = measure(a)
+    predicate = release_predicate(_content(order, a, values), _run_record(order, legs, axes))
+    payload = encode_statement(statement(a.record.artifacts, PREDICATE_TYPE, predicate))
+    path = _publish(manifest_path(order), encode_envelope(payload, [order.signer]))
+    return PublishedRelease(path, release_digest(predicate), values, axes)
+
+
+def _content(order: ReleaseOrder, leg: Leg, values: ReferenceValues) -> ReleaseContent:
+    recipe = order.recipe.recipe
+    return ReleaseContent(
+        image=recipe.image,
+        version=recipe.version,
+        recipe_sha256=recipe.digest,
+        lock_sha256=order.recipe.lock_sha256,
+        source_date_epoch=recipe.source_date_epoch,
+        command_line=_command_line(leg),
+        artifacts=leg.record.artifacts,
+        reference_values=reference_values_document(values),
+    )
+
+
+def _run_record(order: ReleaseOrder, legs: tuple[Leg, Leg], axes: tuple[AxisComparison, ...]) -> RunRecord:
+    return RunRecord(
+        tool_version=__version__,
+        plan_sha256=legs[0].record.plan_sha256,
+        provenance={leg.record.build_info.leg: leg_provenance(leg.record, order.recipe.lock) for leg in legs},
+        required_axes=order.recipe.recipe.required_axes,
+        axes=axes,
+    )
+
+
+def _command_line(leg: Leg) -> str:
+    path = leg.artifact_path(COMMAND_LINE)
+    return parse_command_line(read_document(path), what=str(path))
+
+
+def show_artifacts(order: ReleaseOrder, leg: Leg) -> Path:
+    """Show the artefacts once, beside the legs: `<out>/artifacts`, the same files under a second name."""
+    shown = order.out / ARTIFACTS
+    shutil.rmtree(shown, ignore_errors=True)
+    shown.mkdir(parents=True)
+    for artifact in leg.record.artifacts:
+        os.link(leg.artifact_path(artifact.name), shown / artifact.name)
+    return shown
+
+
+def _publish(path: Path, data: bytes) -> Path:
+    """Make the version's directory appear with everything in it, or not at all."""
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{path.parent.name}.", suffix=".partial", dir=path.parent.parent))
+    try:
+        staged.chmod(0o755)
+        with (staged / path.name).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.rename(path.parent)  # fails if somebody else published meanwhile: a directory that is not empty
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    return path

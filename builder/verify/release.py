@@ -1,0 +1,68 @@
+"""A verified statement to a release: its shape, and that its parts agree with each other. Pure.
+
+Not checked here: whether any file is what the release says (`pipeline.verify`), and whether the signer is to be trusted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from builder.attest.release import PREDICATE_TYPE, release_digest
+from builder.encoding.schema import validate
+from builder.errors import VerificationError
+from builder.measure import check_predictions
+from builder.model.plan import Artifact
+from builder.model.reference_values import ReferenceValues, parse_reference_values
+from builder.verify.envelope import VerifiedStatement
+
+
+@dataclass(frozen=True)
+class VerifiedRelease:
+    """What a signed manifest says, after everything in it was found to agree. `document` is the predicate."""
+
+    image: str
+    version: str
+    digest: str
+    command_line: str
+    artifacts: tuple[Artifact, ...]
+    values: ReferenceValues
+    document: Mapping[str, Any]
+
+
+def verified_release(statement: VerifiedStatement, *, what: str) -> VerifiedRelease:
+    """The release a statement is about. DocumentError for another shape, VerificationError for parts that disagree."""
+    if statement.predicate_type != PREDICATE_TYPE:
+        raise VerificationError(f"{what}: predicate type is {statement.predicate_type!r}, wanted {PREDICATE_TYPE!r}")
+    predicate = statement.predicate
+    validate(predicate, schema_name="release-v1", what=what)
+    release = predicate["release"]
+    artifacts = tuple(Artifact(**entry) for entry in release["artifacts"])
+    _check_subjects(statement.subjects, artifacts, what)
+    _check_axes(predicate["run"]["comparison"], what)
+    values = parse_reference_values(release["reference_values"], what=what)
+    check_predictions(values, what=what)
+    return VerifiedRelease(
+        image=release["image"],
+        version=release["version"],
+        digest=release_digest(predicate),
+        command_line=release["command_line"],
+        artifacts=artifacts,
+        values=values,
+        document=predicate,
+    )
+
+
+def _check_subjects(subjects: Mapping[str, str], artifacts: tuple[Artifact, ...], what: str) -> None:
+    listed = {artifact.name: artifact.sha256 for artifact in artifacts}
+    if len(listed) != len(artifacts):
+        raise VerificationError(f"{what}: two artefacts have the same name")
+    if dict(subjects) != listed:
+        names = sorted(name for name in subjects.keys() | listed.keys() if subjects.get(name) != listed.get(name))
+        raise VerificationError(f"{what}: subjects and artefacts disagree on {', '.join(names)}")
+
+
+def _check_axes(comparison: Mapping[str, Any], what: str) -> None:
+    varied = {axis["axis"] for axis in comparison["axes"] if axis["verdict"] == "varied"}
+    missing = sorted(set(comparison["required_axes"]) - varied)
+    if missing:
+        raise VerificationError(f"{what}: the legs were required to differ in {', '.join(missing)}, and did not")

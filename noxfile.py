@@ -1,0 +1,71 @@
+"""Sessions: `./nox -s demo`, `tests`, `lint`, `bench`. Each does all its own set-up, Debian packages included."""
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4"
+nox.options.sessions = ["lint", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_external_run = True
+
+ROOT = Path(__file__).parent
+RUN_PACKAGES = ("apt", "bubblewrap", "ca-certificates")
+TEST_PACKAGES = (*RUN_PACKAGES, "debian-archive-keyring", "ovmf", "util-linux")
+COVERAGE_FLOOR = 90
+
+
+def debian(session: nox.Session, *packages: str) -> None:
+    """Install the Debian packages that are missing, with tools/apt.sh."""
+    script = f'. ./tools/apt.sh; install_packages {" ".join(packages)}'
+    session.run("sh", "-c", script, external=True, silent=False)
+
+
+def install(session: nox.Session, extras: str = "") -> None:
+    """Install tdx-builder from this checkout into the session's environment."""
+    session.install("--quiet", "--editable", f".{extras}")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Build, measure, sign and verify recipes/quickstart from its committed lock, and compare with the release."""
+    debian(session, *RUN_PACKAGES)
+    install(session)
+    session.run("sh", "tools/demo.sh", *session.posargs, external=True)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Pass the tests."""
+    debian(session, *TEST_PACKAGES)
+    install(session, "[test]")
+    workers = os.environ.get("PYTEST_WORKERS", "2")
+    session.run(
+        "pytest",
+        "-n",
+        workers,
+        "--dist",
+        "loadgroup",
+        "--cov",
+        f"--cov-fail-under={COVERAGE_FLOOR}",
+        "--cov-report=term:skip-covered",
+        *session.posargs,
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and types."""
+    install(session, "[lint]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Print the benchmarks: what is measured and against what is in benchmarks/README.md."""
+    debian(session, *RUN_PACKAGES)
+    install(session)
+    session.run("python", "-m", "benchmarks", *session.posargs)

@@ -1,0 +1,420 @@
+"""Real legs: what must never happen is a leg that reaches out, leaves something behind, or claims what it lacks."""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builder.backends.bubblewrap import Bubblewrap
+from builder.backends.process import run
+from builder.backends.scratch import remove_tree
+from builder.compare.legs import compare_axes, require_varied
+from builder.errors import BuildFailedError, DocumentError, MissingError, NotProvenError
+from builder.model.build_info import AxisVerdict, BuildInfo, Probe
+from builder.model.variation import AXES, VARIATION_A, VARIATION_B, Variation
+from builder.ports import Workspace
+
+pytestmark = [pytest.mark.network, pytest.mark.xdist_group("pinned_root")]
+
+PROJECT = Path(__file__).parents[2]
+ENVIRONMENT = {"SOURCE_DATE_EPOCH": "1700000000"}
+SQUASHFS = "mkdir t; cp in/data t; chmod 644 t/data; chmod 755 t; mksquashfs t out/image -quiet -no-progress -all-root"
+both_legs = pytest.mark.parametrize("variation", [VARIATION_A, VARIATION_B], ids=["a", "b"])
+
+
+@pytest.fixture(scope="module")
+def engine() -> Bubblewrap:
+    return Bubblewrap()
+
+
+@contextmanager
+def workspace_of(engine: Bubblewrap, root: Path, scratch: Path, variation: Variation) -> Iterator[Workspace]:
+    """A workspace, and the check that it leaves nothing."""
+    try:
+        with engine.open(root, variation, scratch) as workspace:
+            yield workspace
+    finally:
+        assert not scratch.exists(), "a leg left its directory behind"
+
+
+@pytest.fixture(params=[VARIATION_A, VARIATION_B], ids=["a", "b"])
+def leg(request: pytest.FixtureRequest, engine: Bubblewrap, pinned_root: Path, tmp_path: Path) -> Iterator[Workspace]:
+    """A workspace of each leg in turn."""
+    with workspace_of(engine, pinned_root, tmp_path / "scratch", request.param) as workspace:
+        yield workspace
+
+
+def shell(workspace: Workspace, script: str, environment: Mapping[str, str] = ENVIRONMENT) -> str:
+    """What a shell script prints in the leg, standard error included."""
+    output = bytearray()
+    workspace.run(("sh", "-c", script), environment, output.extend)
+    return output.decode()
+
+
+def probe(workspace: Workspace, environment: Mapping[str, str] = ENVIRONMENT) -> Probe:
+    output = bytearray()
+    workspace.run(("python3", "inside/probe.py", str(int(time.time()))), environment, output.extend)
+    document = json.loads(output)
+    return Probe(document["axes"], document["facts"])
+
+
+def observed(engine: Bubblewrap, root: Path, scratch: Path, variation: Variation) -> BuildInfo:
+    """A leg that is read before and after a step, like those of a build."""
+    with workspace_of(engine, root, scratch, variation) as workspace:
+        before = probe(workspace)
+        shell(workspace, "mkdir staging; echo x > staging/file; echo y > out/result")
+        probes = (before, probe(workspace))
+    return BuildInfo(variation.name, engine.engine, engine.engine_version, probes, engine.not_varied(variation), 1, 2)
+
+
+def observed_side_by_side(engine: Bubblewrap, root: Path, scratch: Path, *variations: Variation) -> list[BuildInfo]:
+    with ThreadPoolExecutor() as pool:
+        jobs = [
+            pool.submit(observed, engine, root, scratch / str(number), variation)
+            for number, variation in enumerate(variations)
+        ]
+        return [job.result() for job in jobs]
+
+
+def test_two_legs_side_by_side_differ_along_every_axis_that_the_engine_can_vary(
+    engine: Bubblewrap, pinned_root: Path, tmp_path: Path
+) -> None:
+    a, b = observed_side_by_side(engine, pinned_root, tmp_path, VARIATION_A, VARIATION_B)
+    found = {comparison.axis: comparison.verdict for comparison in compare_axes(a, b)}
+    refused = dict.fromkeys(b.not_varied, AxisVerdict.NOT_VARIED)
+    assert found == dict.fromkeys(AXES, AxisVerdict.VARIED) | refused
+    assert set(refused) <= {"fileordering", "num_cpus"}
+    assert b.probes[0].axes["time"] == "+400d"
+    assert b.probes[0].axes["locales"] == "order aAbB, number 1.234.567, month Januar"
+
+
+def test_two_legs_with_one_variation_are_not_proven(engine: Bubblewrap, pinned_root: Path, tmp_path: Path) -> None:
+    legs = observed_side_by_side(engine, pinned_root, tmp_path, VARIATION_A, replace(VARIATION_A, name="b"))
+    comparisons = compare_axes(*legs)
+    assert AxisVerdict.VARIED not in {comparison.verdict for comparison in comparisons}
+    with pytest.raises(NotProvenError):
+        require_varied(comparisons, ["umask"])
+
+
+@pytest.mark.parametrize(
+    ("axis", "change"),
+    [
+        ("aslr", {"aslr": True}),
+        ("build_path", {"build_path": VARIATION_A.build_path}),
+        ("domain_host", {"host_name": VARIATION_A.host_name}),
+        ("environment", {"environment": {}}),
+        ("exec_path", {"path": VARIATION_A.path}),
+        ("home", {"home": VARIATION_A.home}),
+        ("kernel", {"old_kernel_release": False}),
+        ("locales", {"locale": "C.UTF-8"}),
+        ("time", {"time_offset_days": 397}),
+        ("timezone", {"timezone": "No/Such_Zone"}),
+        ("tmpdir", {"tmpdir": "/tmp"}),
+        ("umask", {"umask": 0o022}),
+        ("user_group", {"uid": 0, "gid": 0}),
+    ],
+)
+def test_an_axis_that_was_not_applied_is_found_and_no_other(
+    engine: Bubblewrap, pinned_root: Path, tmp_path: Path, axis: str, change: dict[str, object]
+) -> None:
+    """The negative of each axis: all others still vary, so nothing else stands in for it."""
+    variation = replace(VARIATION_B, **change)  # type: ignore[arg-type]
+    a, b = observed_side_by_side(engine, pinned_root, tmp_path, VARIATION_A, variation)
+    equal = [comparison.axis for comparison in compare_axes(a, b) if comparison.verdict is AxisVerdict.EQUAL]
+    assert equal == [axis]
+
+
+def test_a_locale_that_did_not_take_effect_is_found(engine: Bubblewrap, pinned_root: Path, tmp_path: Path) -> None:
+    with workspace_of(engine, pinned_root, tmp_path / "scratch", VARIATION_B) as workspace:
+        reading = probe(workspace, {**ENVIRONMENT, "LC_ALL": "fr_FR.UTF-8"})
+    assert reading.axes["locales"] == "order ABab, number 1234567, month January"
+    assert reading.facts["locale"].startswith("not in effect")
+
+
+def test_a_locale_that_the_root_has_no_sources_of_is_refused(
+    engine: Bubblewrap, pinned_root: Path, tmp_path: Path
+) -> None:
+    variation = replace(VARIATION_B, locale="xx_XX.UTF-8")
+    with (
+        pytest.raises(MissingError, match="has no /usr/share/i18n/locales/xx_XX"),
+        workspace_of(engine, pinned_root, tmp_path / "scratch", variation),
+    ):
+        pytest.fail("a leg was opened without its locale")
+
+
+def test_a_machine_with_one_cpu_says_that_it_cannot_vary_it(
+    engine: Bubblewrap, pinned_root: Path, tmp_path: Path
+) -> None:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        a = observed(engine, pinned_root, tmp_path / "a", VARIATION_A)
+        b = observed(engine, pinned_root, tmp_path / "b", VARIATION_B)
+    finally:
+        os.sched_setaffinity(0, allowed)
+    with pytest.raises(NotProvenError, match=r"num_cpus is not_varied .* only one CPU"):
+        require_varied(compare_axes(a, b), ["umask", "num_cpus"])
+
+
+def test_a_step_that_honours_the_epoch_gives_equal_bytes_and_one_that_reads_the_clock_does_not(
+    engine: Bubblewrap, pinned_root: Path, tmp_path: Path
+) -> None:
+    """The legs differ enough to expose a fault (ND-A02), and not in a way that breaks good tools."""
+    (tmp_path / "data").write_bytes(b"the same" * 10_000)
+    results = []
+    for variation in (VARIATION_A, VARIATION_B):
+        with workspace_of(engine, pinned_root, tmp_path / "scratch", variation) as workspace:
+            workspace.put(tmp_path / "data", "in/data")
+            shell(workspace, f"{SQUASHFS}; date +%F > out/day")
+            results.append((workspace.get("image").read_bytes(), workspace.get("day").read_text()))
+    assert results[0][0] == results[1][0]
+    assert results[0][1] != results[1][1]
+
+
+def test_a_leg_has_no_network(leg: Workspace) -> None:
+    assert [line.split(":")[0].strip() for line in shell(leg, "cat /proc/net/dev").splitlines()[2:]] == ["lo"]
+    script = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)"
+    with pytest.raises(BuildFailedError, match="Network is unreachable"):
+        leg.run(("python3", "-c", script), {}, bytearray().extend)
+
+
+def test_a_leg_inherits_no_variable(leg: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEAKED_FROM_THE_HOST", "1")
+    assert "LEAKED_FROM_THE_HOST" not in shell(leg, "env")
+    assert "SOURCE_DATE_EPOCH=1700000000" in shell(leg, "env").splitlines()
+
+
+def test_a_leg_sees_no_file_of_the_host(leg: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of the host")
+    assert shell(leg, f"test -e {tmp_path}/secret && echo there || echo missing") == "missing\n"
+    assert "bwrap" not in shell(leg, "ls /usr/bin")
+
+
+def test_a_leg_has_no_capabilities_and_sees_no_process_of_the_host(leg: Workspace) -> None:
+    assert "CapEff:\t0000000000000000" in shell(leg, "cat /proc/self/status")
+    assert len(shell(leg, "ls -d /proc/[0-9]*").split()) < 10
+
+
+@pytest.mark.parametrize("path", ["/usr/bin/x", "/etc/passwd", "in/x", "inside/probe.py", "/run/bytecode/x", "/x"])
+def test_root_inputs_and_programs_are_read_only(leg: Workspace, path: str) -> None:
+    with pytest.raises(BuildFailedError, match="Read-only file system"):
+        shell(leg, f"echo changed > {path}")
+
+
+def test_inputs_have_one_of_two_modes_whatever_they_had(leg: Workspace, tmp_path: Path) -> None:
+    for name, mode in (("data", 0o600), ("program", 0o4777)):
+        (tmp_path / name).write_bytes(b"#!/bin/sh\necho ran\n")
+        (tmp_path / name).chmod(mode)
+    leg.put(tmp_path / "data", "in/deep/er/data")
+    leg.put(tmp_path / "program", "in/program", executable=True)
+    assert shell(leg, "stat -c %a in/deep/er/data in/program; in/program") == "644\n755\nran\n"
+    assert (tmp_path / "data").stat().st_mode & 0o7777 == 0o600, "the original was changed"
+
+
+@pytest.mark.parametrize("target", ["x", "out/x", "in", "in/", "in/../out/x", "/in/x", "in//x", "../x"])
+def test_an_input_cannot_be_put_anywhere_else(leg: Workspace, tmp_path: Path, target: str) -> None:
+    (tmp_path / "data").touch()
+    with pytest.raises(DocumentError, match="not a place for an input"):
+        leg.put(tmp_path / "data", target)
+
+
+def test_two_inputs_with_one_name_are_refused(leg: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    leg.put(tmp_path / "data", "in/data")
+    with pytest.raises(DocumentError, match="two inputs"):
+        leg.put(tmp_path / "data", "in/data")
+
+
+def test_steps_of_one_workspace_see_what_earlier_ones_wrote(leg: Workspace) -> None:
+    shell(leg, "echo kept > note; echo kept > $TMPDIR/note")
+    assert shell(leg, "cat note $TMPDIR/note") == "kept\nkept\n"
+
+
+def test_an_output_can_be_read_whatever_its_mode(leg: Workspace) -> None:
+    shell(leg, "echo result > out/result; chmod 0 out/result")
+    assert leg.get("result").read_text() == "result\n"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "true",
+        "ln -s /etc/passwd out/result",
+        "echo x > file; ln -s ../file out/result",
+        "mkdir out/result",
+        "mkfifo out/result",
+        "rmdir out; mkdir other; echo x > other/result; ln -s other out",
+        "rmdir out; ln -s /etc out",
+    ],
+)
+def test_what_is_not_a_regular_file_in_out_is_no_output(leg: Workspace, script: str) -> None:
+    shell(leg, script)
+    with pytest.raises(BuildFailedError, match="out/result"):
+        leg.get("result")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../in/x", "a/b", "/etc/passwd"])
+def test_an_output_is_named_by_one_name(leg: Workspace, name: str) -> None:
+    with pytest.raises(DocumentError, match="not the name of a file in out/"):
+        leg.get(name)
+
+
+def test_a_failed_step_shows_its_command_its_status_and_the_end_of_its_output(leg: Workspace) -> None:
+    log = bytearray()
+    with pytest.raises(BuildFailedError) as caught:
+        leg.run(("sh", "-c", "echo first; echo the last words >&2; exit 3"), ENVIRONMENT, log.extend)
+    assert "ended with exit status 3" in caught.value.message
+    assert "env -i" in caught.value.message
+    assert "--setenv SOURCE_DATE_EPOCH 1700000000" in caught.value.message
+    assert caught.value.message.endswith("    first\n    the last words")
+    assert log == b"first\nthe last words\n"
+
+
+def test_a_program_that_is_not_in_the_root_is_a_failed_step(leg: Workspace) -> None:
+    with pytest.raises(BuildFailedError, match="no-such-program"):
+        leg.run(("no-such-program",), ENVIRONMENT, bytearray().extend)
+
+
+def test_an_error_of_the_log_is_not_swallowed(leg: Workspace) -> None:
+    def full(_: bytes) -> None:
+        raise OSError("no space left for the log")
+
+    with pytest.raises(OSError, match="no space left for the log"):
+        leg.run(("echo", "x"), ENVIRONMENT, full)
+
+
+@both_legs
+def test_directories_without_permissions_do_not_outlive_the_leg(
+    engine: Bubblewrap, pinned_root: Path, tmp_path: Path, variation: Variation
+) -> None:
+    target = tmp_path / "target-of-a-link"
+    target.mkdir(mode=0o500)
+    with workspace_of(engine, pinned_root, tmp_path / "scratch", variation) as workspace:
+        shell(workspace, f"mkdir -p a/b; touch a/b/c; ln -s {target} a/link; chmod 0 a/b a; chmod 0 out")
+    assert target.stat().st_mode & 0o777 == 0o500, "a link was followed"
+
+
+def test_an_exception_removes_the_workspace(engine: Bubblewrap, pinned_root: Path, tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with workspace_of(engine, pinned_root, tmp_path / "scratch", VARIATION_A) as workspace:
+            shell(workspace, "echo x > out/x")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+
+def test_a_scratch_directory_of_someone_else_is_not_touched(
+    engine: Bubblewrap, pinned_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "precious").touch()
+    with pytest.raises(DocumentError, match="exists"), engine.open(pinned_root, VARIATION_A, tmp_path):
+        pytest.fail("a leg was opened in a directory that is not its own")
+    assert (tmp_path / "precious").exists()
+
+
+def running_with(text: str) -> list[str]:
+    """Processes of this machine with `text` in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text.encode() in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_what_a_step_leaves_in_the_background_is_gone_when_it_ends(leg: Workspace) -> None:
+    marker = f"9{os.getpid()}.{time.monotonic_ns()}"
+    leave_behind = "import os\nfor _ in range(300):\n  if not os.fork():\n    os.closerange(0, 9); os.execv(*COMMAND)"
+    command = ("/usr/bin/sleep", ["sleep", marker])
+    leg.run(("python3", "-c", leave_behind.replace("COMMAND", repr(command))), {}, bytearray().extend)
+    assert running_with(marker) == []
+
+
+def test_cancelling_ends_running_steps_and_all_later_ones(pinned_root: Path, tmp_path: Path) -> None:
+    engine = Bubblewrap()
+    marker = f"9{os.getpid()}.{time.monotonic_ns()}"
+    started = threading.Event()
+
+    def step() -> None:
+        with workspace_of(engine, pinned_root, tmp_path / "scratch", VARIATION_B) as workspace:
+            workspace.run(("sh", "-c", f"echo started; sleep {marker}"), {}, lambda _: started.set())
+
+    with ThreadPoolExecutor() as pool:
+        job = pool.submit(step)
+        assert started.wait(60)
+        engine.cancel()
+        with pytest.raises(BuildFailedError):
+            job.result(60)
+    assert running_with(marker) == []
+    assert not (tmp_path / "scratch").exists()
+    with pytest.raises(BuildFailedError):
+        step()
+
+
+AS_ORDINARY_USER = """
+import os, sys
+from pathlib import Path
+assert os.getuid() == os.geteuid() == 65534
+sys.path.insert(0, sys.argv[1])
+from builder.backends.bubblewrap import Bubblewrap
+from builder.backends.deb_root import unpack_root
+from builder.backends.scratch import remove_tree
+from builder.model.variation import VARIATIONS
+from tests.fakes.silent_progress import SilentProgress
+directory = Path(sys.argv[2])
+root = directory / "roots" / "tools"
+root.parent.mkdir()
+unpack_root(sorted((directory / "debs").iterdir()), root, SilentProgress())
+for variation in VARIATIONS.values():
+    with Bubblewrap().open(root, variation, directory / "scratch") as workspace:
+        workspace.run(("python3", "inside/probe.py", "0"), {}, lambda data: None)
+        script = "echo x > out/x; mkdir d; touch d/f; chmod 0 d out/x out; id -u; id -g"
+        workspace.run(("sh", "-c", script), {}, sys.stdout.buffer.write)
+        assert workspace.get("x").read_bytes() == b"x\\n"
+    assert not (directory / "scratch").exists()
+remove_tree(root)
+"""
+
+
+def interpreter_of_everybody() -> str:
+    """A Python that a user without rights can start and import this project with; skips if there is none."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        script = "import sys; sys.path.insert(0, sys.argv[1]); import builder.backends.bubblewrap, tests.fakes"
+        if run([*as_nobody(), python, "-c", script, str(PROJECT)], environment={}, accept=range(256)).status == 0:
+            return python
+    pytest.skip("no Python >= 3.11 that user 65534 can run and import this project with")
+
+
+def as_nobody() -> list[str]:
+    return [shutil.which("setpriv") or "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+@pytest.mark.slow
+def test_an_ordinary_user_can_unpack_a_root_and_run_both_legs(root_debs: list[Path]) -> None:
+    if os.getuid() != 0:
+        pytest.skip("not root: the other tests of this file already ran as an ordinary user")
+    python = interpreter_of_everybody()
+    directory = Path(tempfile.mkdtemp())  # pytest's own directories are closed to others
+    try:
+        (directory / "debs").mkdir()
+        for deb in root_debs:
+            shutil.copyfile(deb, directory / "debs" / deb.name)
+        os.chown(directory, 65534, 65534)
+        (directory / "debs").chmod(0o755)
+        command = [*as_nobody(), python, "-c", AS_ORDINARY_USER, str(PROJECT), str(directory)]
+        assert run(command, environment={}).stdout == b"0\n0\n1234\n4321\n"
+    finally:
+        remove_tree(directory)

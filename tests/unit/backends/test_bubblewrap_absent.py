@@ -1,0 +1,88 @@
+"""What an engine says that cannot work here, and what it asks of a root; no sandbox is needed for that."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builder.backends.bubblewrap import Bubblewrap
+from builder.backends.leg_arguments import check_root
+from builder.errors import DocumentError, ExitStatus, MissingError
+from builder.model.variation import VARIATION_A, VARIATION_B, Variation
+
+SETARCH = "/usr/bin/setarch"
+TASKSET = "/usr/bin/taskset"
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+PLAIN_B = replace(VARIATION_A, name="b")
+
+
+def root_with(directory: Path, *files: str) -> Path:
+    """A directory that looks like a pinned root with these files."""
+    root = directory / "root"
+    for name in ("build", "srv", "var/tmp", "tmp", "usr/bin"):
+        (root / name).mkdir(parents=True)
+    for name in ("/usr/bin/true", *files):
+        (root / name.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+        (root / name.lstrip("/")).touch()
+    return root
+
+
+def test_without_bubblewrap_the_next_step_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingError) as caught:
+        _ = Bubblewrap(str(tmp_path / "bwrap")).engine_version
+    assert caught.value.hint == "apt install bubblewrap"
+    assert caught.value.status is ExitStatus.MISSING
+
+
+def test_forbidden_user_namespaces_are_explained(tmp_path: Path) -> None:
+    program = tmp_path / "bwrap"
+    program.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
+    program.chmod(0o755)
+    with (
+        pytest.raises(MissingError, match="setting up uid map: Permission denied") as caught,
+        Bubblewrap(str(program)).open(tmp_path, VARIATION_A, tmp_path / "scratch"),
+    ):
+        pytest.fail("a leg was opened without a sandbox")
+    assert "AppArmor" in str(caught.value.hint)
+    assert "user namespaces" in str(caught.value.hint)
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_a_leg_without_variations_needs_nothing_of_its_root(tmp_path: Path) -> None:
+    check_root(root_with(tmp_path), VARIATION_A)
+
+
+def test_a_root_with_everything_is_enough(tmp_path: Path) -> None:
+    check_root(root_with(tmp_path, SETARCH, TASKSET, FAKETIME), VARIATION_B)
+
+
+@pytest.mark.parametrize(
+    ("variation", "missing", "package"),
+    [
+        (replace(PLAIN_B, aslr=False), SETARCH, "util-linux"),
+        (replace(PLAIN_B, old_kernel_release=True), SETARCH, "util-linux"),
+        (replace(PLAIN_B, single_cpu=True), TASKSET, "util-linux"),
+        (replace(PLAIN_B, time_offset_days=400), FAKETIME, "libfaketime"),
+    ],
+)
+def test_a_root_that_cannot_vary_an_axis_is_refused(
+    tmp_path: Path, variation: Variation, missing: str, package: str
+) -> None:
+    others = {SETARCH, TASKSET, FAKETIME} - {missing}
+    with pytest.raises(MissingError, match=f"has no {missing}") as caught:
+        check_root(root_with(tmp_path, *others), variation)
+    assert package in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "change", [{"build_path": "/usr/bin/build"}, {"build_path": "/nowhere/a"}, {"tmpdir": "/usr/t"}]
+)
+def test_a_build_path_that_would_hide_a_part_of_the_root_is_refused(tmp_path: Path, change: dict[str, str]) -> None:
+    with pytest.raises(DocumentError, match="no empty directory on the way"):
+        check_root(root_with(tmp_path), replace(VARIATION_A, **change))  # type: ignore[arg-type]
+
+
+def test_the_axes_left_alone_come_with_a_reason() -> None:
+    reasons = Bubblewrap().not_varied(VARIATION_B)
+    assert "disorderfs" in reasons["fileordering"]
+    assert all(reasons.values())
