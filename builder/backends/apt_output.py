@@ -106,10 +106,10 @@ def parse_release_time(text: str, *, what: str) -> str:
 
 
 def parse_proxies(dump: str) -> dict[str, str]:
-    """Proxies out of lines `NAME<tab>VALUE` of apt's configuration, by scheme or scheme://host; "" for DIRECT."""
+    """Proxies out of lines `NAME VALUE` of apt's configuration, by scheme or scheme://host; "" for DIRECT."""
     proxies = {}
     for line in dump.splitlines():
-        name, _, value = line.partition("\t")
+        name, _, value = line.partition(" ")
         match = _PROXY.fullmatch(name)
         if match and value:
             scheme = match[1].lower()

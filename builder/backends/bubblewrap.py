@@ -24,7 +24,7 @@ from builder.inside import leg_files
 from builder.model.variation import Variation
 from builder.ports import LogSink
 
-_PROBLEM_SECONDS = 60.0
+_DRY_RUN_SECONDS = 60.0
 _KILLED_SECONDS = 30.0
 _INFO_SIZE = 1 << 16
 
@@ -113,12 +113,10 @@ class BubblewrapWorkspace:
         A copy and not a hard link: mode and times of the original are not the leg's to have. DocumentError if `target`
         leaves `in/` or is there already.
         """
-        place = self._files.inputs / _path_below_in(target)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(place):
+        path = _path_below_in(target)
+        if (self._files.inputs / path).exists():
             raise DocumentError(f"{target}: two inputs of a step have this name")
-        shutil.copyfile(source, place)
-        place.chmod(0o755 if executable else 0o644)
+        _copy(source, self._files.inputs, path, mode=0o755 if executable else 0o644)
 
     def run(self, argv: Sequence[str], environment: Mapping[str, str], log: LogSink) -> None:
         """Run a command in the build directory to its end; nothing that it started is left when this returns."""
@@ -141,8 +139,10 @@ class BubblewrapWorkspace:
         if status != 0:
             raise self._failure(argv, status, arguments, running.end_of_output())
 
-    def _failure(self, argv: Sequence[str], status: int, arguments: Sequence[str], output: str) -> BuildFailedError:
-        how = f"exit status {status}" if status > 0 else f"signal {-status}"
+    def _failure(
+        self, argv: Sequence[str], status: int | None, arguments: Sequence[str], output: str
+    ) -> BuildFailedError:
+        how = f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"
         command = f"(umask {self._variation.umask:04o}; env -i {shlex.join([self._program, *arguments])})"
         indented = "".join(f"\n    {line}" for line in output.splitlines())
         return BuildFailedError(
@@ -156,6 +156,7 @@ class BubblewrapWorkspace:
             raise DocumentError(f"{name!r} is not the name of a file in out/")
         output = self._files.build / "out"
         place = output / name
+        self._files.build.chmod(0o755)  # it may be shut, but as a mount point it cannot have been replaced
         if output.is_dir() and not output.is_symlink():
             output.chmod(0o755)
             if place.is_file() and not place.is_symlink():
@@ -200,7 +201,7 @@ def _usable_program(name: str) -> str:
     command = [program, "--unshare-all", "--unshare-user", "--uid", "1", "--ro-bind", "/", "/"]
     command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--", program, "--version"]  # noqa: S108
     try:
-        process.run(command, environment={}, timeout=_PROBLEM_SECONDS)
+        process.run(command, environment={}, timeout=_DRY_RUN_SECONDS)
     except BuildFailedError as error:
         raise MissingError(
             f"{program} cannot make a sandbox with a user namespace here: {error.message}", hint=_namespace_hint()
@@ -228,16 +229,30 @@ def _leg_files(prepared: PreparedRoot, scratch: Path) -> LegFiles:
         temporary=scratch / "tmp",
         cpu_list=scratch / "cpu-list",
     )
-    for directory in (files.build, files.inputs, files.programs, files.temporary):
-        directory.mkdir()
-    for name in ("in", "inside", "out"):
-        (files.build / name).mkdir()
+    mount_points = [files.build / name for name in ("in", "inside", "out")]
+    for directory in (files.build, files.inputs, files.programs, files.temporary, *mount_points):
+        _make_directory(directory)
     files.cpu_list.write_text("0\n", encoding="ascii")
     for name, source in leg_files().items():
-        place = files.programs / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, place)
+        _copy(source, files.programs, name, mode=0o644)
     return files
+
+
+def _copy(source: Path, directory: Path, path: str, *, mode: int) -> None:
+    """Copy a file to `path` below `directory`, with directories on the way; no mode depends on our own umask."""
+    place = directory / path
+    try:
+        for parent in reversed(place.relative_to(directory).parents):
+            _make_directory(directory / parent)
+    except FileExistsError as error:
+        raise DocumentError(f"{path}: {error.filename} is a file already, wanted a directory") from error
+    shutil.copyfile(source, place)
+    place.chmod(mode)
+
+
+def _make_directory(path: Path) -> None:
+    path.mkdir(exist_ok=True)
+    path.chmod(0o755)
 
 
 def _path_below_in(target: str) -> str:

@@ -7,8 +7,10 @@ written through a link.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
 
@@ -27,6 +29,8 @@ from builder.ports import Progress
 
 # to be made part of the name under which an unpacked root is kept: a higher number means another tree
 LAYOUT_VERSION = 1
+
+_AHEAD = 2 + (os.cpu_count() or 1)  # unpacked packages that may wait in memory
 
 # where a sandbox mounts, and the empty directories below which build and temporary directories may lie
 _MOUNT_POINTS = ("build", "dev", "home", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp", "var/tmp")
@@ -56,18 +60,29 @@ def unpack_root(debs: Sequence[Path], target: Path, progress: Progress) -> None:
     partial = target.with_name(f"{target.name}.partial-{os.getpid()}-{os.urandom(4).hex()}")
     with scratch_directory(partial):
         writer = _TreeWriter(partial)
-        for deb, tar in _data_tars(debs):
-            writer.add_package(tar, deb.name)
-            progress.advance(task, deb.stat().st_size)
+        with closing(_data_tars(debs)) as tars:
+            for deb, tar in tars:
+                writer.add_package(tar, deb.name)
+                progress.advance(task, deb.stat().st_size)
         writer.finish()
         move_into_place(partial, target)
     progress.finish(task, f"{len(debs)} packages")
 
 
-def _data_tars(debs: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
+def _data_tars(debs: Sequence[Path]) -> Generator[tuple[Path, bytes], None, None]:
     """Each package with its data.tar, in order. lzma lets other threads run, so this takes all processors."""
-    with ThreadPoolExecutor(thread_name_prefix="unpack") as pool:
-        yield from zip(debs, pool.map(_data_tar, debs), strict=True)
+    waiting: deque[tuple[Path, Future[bytes]]] = deque()
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="unpack") as pool:
+        for deb in debs:
+            waiting.append((deb, pool.submit(_data_tar, deb)))
+            if len(waiting) == _AHEAD:
+                yield _result(*waiting.popleft())
+        while waiting:
+            yield _result(*waiting.popleft())
+
+
+def _result(deb: Path, tar: Future[bytes]) -> tuple[Path, bytes]:
+    return deb, tar.result()
 
 
 def _data_tar(deb: Path) -> bytes:
@@ -83,8 +98,7 @@ class _TreeWriter:
         self._owners: dict[str, str] = {}
         for name in MERGED_DIRECTORIES:
             self._make_directory(f"usr/{name}", "merged /usr")
-            (tree / name).symlink_to(f"usr/{name}")
-            self._kinds[name] = EntryKind.SYMLINK
+            self._add(Entry(name, EntryKind.SYMLINK, 0o777, 0, target=f"usr/{name}"), name, "merged /usr")
 
     def add_package(self, tar: bytes, package: str) -> None:
         """Write all entries of one package."""

@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from builder import __version__
 from builder.backends.http_transfer import (
@@ -150,7 +149,7 @@ class _Download:
         raise FetchError(f"{self._file.name}: {'; '.join(reasons) or 'no address to fetch it from'}")
 
     def _from_address(self, url: str) -> None:
-        origin = urlsplit(url).netloc
+        origin = "/".join(url.split("/", 3)[:3])
         failures: list[TryAgainError] = []
         while len(failures) < self._job.settings.attempts:
             if origin in self._job.unreachable:

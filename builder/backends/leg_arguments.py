@@ -25,7 +25,7 @@ ISOLATION = (
 _LOCALES = "/run/locales"
 _BYTECODE = "/run/bytecode"
 
-# the variant for programs with threads, and the only path that the package has
+# the variant for programs with threads, where Debian's package for amd64 has it
 _FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 _SETARCH = "/usr/bin/setarch"
 _TASKSET = "/usr/bin/taskset"

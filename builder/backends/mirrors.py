@@ -88,7 +88,8 @@ def host_sources() -> list[Source]:
     """The suites this host's apt is configured with; MissingError if apt is absent or its configuration is broken."""
     sources = parse_index_targets(_output(["apt-get", "indextargets", "--format", INDEX_FORMAT]))
     if not sources:  # nothing was downloaded yet, as in a fresh container
-        sources = parse_update_uris(_output(["apt-get", "update", "--print-uris"]))
+        # 100: one of several sources cannot be used, the others are listed
+        sources = parse_update_uris(_output(["apt-get", "update", "--print-uris"], accept=(0, 100)))
     return [expanded for source in sources for expanded in _expanded(source)]
 
 
@@ -101,7 +102,7 @@ def host_snapshot() -> str | None:
 def host_proxies() -> dict[str, str]:
     """The proxies of this host's apt, by scheme or scheme://host; "" for a direct connection; none without apt."""
     try:
-        return parse_proxies(_output(["apt-config", "dump", "--format", "%f%t%v%n", "Acquire"]))
+        return parse_proxies(_output(["apt-config", "dump", "--format", "%f %v%n", "Acquire"]))
     except MissingError:
         return {}
 
@@ -152,6 +153,5 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _output(argv: Sequence[str]) -> str:
-    """What a program of apt prints; it may end with 100 when it cannot use one of several sources."""
-    return run(argv, accept=(0, 100), failure=MissingError).stdout.decode("utf-8", "replace")
+def _output(argv: Sequence[str], *, accept: Sequence[int] = (0,)) -> str:
+    return run(argv, accept=accept, failure=MissingError).stdout.decode("utf-8", "replace")

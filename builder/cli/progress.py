@@ -20,6 +20,19 @@ def progress_display() -> Iterator[Progress]:
         yield display
 
 
+class _Quiet:
+    """Says nothing: for work that is short."""
+
+    def start(self, task: str, total: int | None = None) -> None: ...
+
+    def advance(self, task: str, amount: int) -> None: ...
+
+    def finish(self, task: str, note: str = "") -> None: ...
+
+
+QUIET = _Quiet()
+
+
 class _Lines:
     """A line when a task starts and when it ends."""
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from builder.cli.inputs import fetch_missing
@@ -13,6 +14,7 @@ from builder.errors import MissingError
 from builder.model.comparison import Comparison
 from builder.model.digest import sha256_hex
 from builder.model.reference_values import ReferenceValues
+from builder.model.plan import BuildPlan
 from builder.model.variation import VARIATIONS
 from builder.pipeline.build import BuildJob, LegOrder
 from builder.pipeline.inputs import BuildInputs, RecipeDirectory, hash_file, load_locked_recipe
@@ -63,13 +65,19 @@ class Session:
         """Where leg `name` lies."""
         return self.out / "legs" / name
 
-    def job(self) -> BuildJob:
-        """The build plan with its inputs; unpacks the root of the tools."""
+    @cached_property
+    def plan(self) -> BuildPlan:
+        """The build plan of the recipe."""
         from builder.components.plan import plan_build
+
+        return plan_build(self.recipe.recipe, self.recipe.lock)
+
+    def job(self) -> BuildJob:
+        """The plan with its inputs and programs; unpacks the root of the tools."""
         from builder.inside import leg_files
 
         return BuildJob(
-            plan=plan_build(self.recipe.recipe, self.recipe.lock),
+            plan=self.plan,
             inputs=self._inputs,
             roots={"tools": self.root(TOOLS)},
             programs={name: hash_file(path)[0] for name, path in leg_files().items()},
@@ -111,18 +119,21 @@ class Session:
 
     def measure(self, leg: Leg) -> ReferenceValues:
         """Reference Values of a leg's artefacts for every launch profile of the recipe."""
+        return self.measure_files(leg.directory / ARTIFACTS)
+
+    def measure_files(self, artifacts: Path) -> ReferenceValues:
+        """The same, of the artefacts in a directory."""
         from builder.pipeline.measure import LaunchMatrix, read_boot_files, reference_values
 
         recipe = self.recipe.recipe
         matrix = LaunchMatrix(recipe.measure.vmm, recipe.firmware.edk2, recipe.measure.vcpus, recipe.measure.memory)
-        names = {artifact.component: artifact.name for artifact in leg.record.artifacts}
-        files = read_boot_files(leg.directory / ARTIFACTS, names)
-        return reference_values(files, matrix, self.acpi_reader(), self.progress)
+        names = {artifact.component: artifact.output for artifact in self.plan.artifacts}
+        return reference_values(read_boot_files(artifacts, names), matrix, self.acpi_reader(), self.progress)
 
     def explain(self, comparison: Comparison, a: Leg, b: Leg) -> Comparison:
         """Name place, cause and register of every difference between two legs."""
         from builder.backends.member_reader import SquashfsMembers
-        from builder.pipeline.diff import evidence_of
+        from builder.pipeline.diff import evidence_of_records
         from builder.pipeline.explain import ExplainTools, explain_comparison
 
         lister = SquashfsMembers(self.sandbox(), self.root(TOOLS))
@@ -130,7 +141,7 @@ class Session:
             comparison,
             (_paths(a), _paths(b)),
             ExplainTools(self._work / "explain", lister),
-            evidence=evidence_of(a.record, b.record),
+            evidence=evidence_of_records(a.record, b.record),
         )
 
 

@@ -5,7 +5,6 @@ from typing import Protocol
 
 from builder.errors import DocumentError
 
-
 _ZEROS = 1 << 16
 
 
@@ -24,7 +23,7 @@ class ByteSource(Protocol):
 class BytesSource:
     """Bytes in memory."""
 
-    data: bytes
+    data: bytes | bytearray
 
     @property
     def size(self) -> int:
@@ -33,7 +32,7 @@ class BytesSource:
 
     def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`."""
-        return self.data[offset : offset + length]
+        return bytes(memoryview(self.data)[offset : offset + length])
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ def whole(source: ByteSource) -> Extent:
     return Extent(source, 0, source.size)
 
 
-def in_memory(data: bytes) -> Extent:
+def in_memory(data: bytes | bytearray) -> Extent:
     """An extent of bytes that do not occur in the artefact as they are, for example decompressed ones."""
     return Extent(BytesSource(data), 0, len(data), located=False)
 

@@ -32,18 +32,11 @@ VERITY_OPTIONS = (
     "--data-block-size=4096",
     "--hash-block-size=4096",
 )
-_IMAGE_SCRIPT = f"""\
-tar2sqfs {" ".join(SQUASHFS_OPTIONS)} --defaults uid=0,gid=0,mode=0755,mtime=$SOURCE_DATE_EPOCH out/{IMAGE} <in/{TREE}
-size=$(stat -c %s out/{IMAGE})
-veritysetup format {" ".join(VERITY_OPTIONS)} --hash-offset=$size --root-hash-file=out/{ROOT_HASH} \\
-    out/{IMAGE} out/{IMAGE}
-echo $size >out/{ROOT_SIZE}
-"""
 
 
 def plan_guest_os(recipe: Recipe, lock: Lock) -> ComponentPlan:
     """Three steps: the tree as tar, the image with its hash tree, the command line."""
-    steps = (_tree_step(recipe, lock), _image_step(), _command_line_step(recipe))
+    steps = (_tree_step(recipe, lock), _image_step(recipe), _command_line_step(recipe))
     artifacts = (
         ArtifactSource("guest_os", IMAGE_STEP, IMAGE),
         ArtifactSource("guest_os", COMMAND_LINE, COMMAND_LINE),
@@ -67,13 +60,24 @@ def _tree_step(recipe: Recipe, lock: Lock) -> Step:
     return program_step(TREE_STEP, "root_tree", parameters=parameters, inputs=inputs, outputs=(TREE,))
 
 
-def _image_step() -> Step:
+def _image_step(recipe: Recipe) -> Step:
     return Step(
         name=IMAGE_STEP,
-        argv=("sh", "-euc", _IMAGE_SCRIPT),
+        argv=("sh", "-euc", _image_script(recipe.source_date_epoch)),
         inputs=(OutputInput(TREE_STEP, TREE, f"in/{TREE}"),),
         outputs=(IMAGE, ROOT_HASH, ROOT_SIZE),
     )
+
+
+def _image_script(epoch: int) -> str:
+    """The top directory has no member in the tar file, so it gets the defaults."""
+    image = f"out/{IMAGE}"
+    return f"""\
+tar2sqfs {" ".join(SQUASHFS_OPTIONS)} --defaults uid=0,gid=0,mode=0755,mtime={epoch} {image} <in/{TREE}
+size=$(stat -c %s {image})
+veritysetup format {" ".join(VERITY_OPTIONS)} --hash-offset=$size --root-hash-file=out/{ROOT_HASH} {image} {image}
+echo $size >out/{ROOT_SIZE}
+"""
 
 
 def _command_line_step(recipe: Recipe) -> Step:

@@ -188,7 +188,7 @@ def _check_layout(sections: tuple[TdvfSection, ...]) -> None:
         raise DocumentError("firmware: no BFV section, so nothing of the firmware's code would be measured")
     if kinds.count(SectionType.TD_HOB) != 1:
         raise DocumentError(f"firmware: {kinds.count(SectionType.TD_HOB)} TD_HOB sections, wanted exactly one")
-    for before, after in pairwise(sorted(sections, key=lambda section: section.address)):
+    for before, after in pairwise(sorted(sections, key=lambda section: (section.address, section.end))):
         if before.end > after.address:
             raise DocumentError(f"firmware: sections overlap in memory at {after.address:#x}")
     added = sum(section.memory_size for section in sections if not section.augments)

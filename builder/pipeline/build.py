@@ -174,10 +174,16 @@ def step_environment(plan: BuildPlan) -> dict[str, str]:
 def _parse_probe(output: bytes, leg: str) -> Probe:
     try:
         document = json.loads(output)
-        axes, facts = document["axes"], document["facts"]
-        return Probe({str(name): str(axes[name]) for name in axes}, {str(name): str(facts[name]) for name in facts})
+        axes, facts = _texts(document["axes"]), _texts(document["facts"])
     except (ValueError, KeyError, TypeError) as error:
         raise BuildFailedError(f"leg {leg}: the probe inside the sandbox printed {output[:200]!r}, wanted JSON") from error
+    return Probe(axes, facts)
+
+
+def _texts(members: object) -> dict[str, str]:
+    if not isinstance(members, dict) or not members:
+        raise TypeError("not an object with members")
+    return {str(name): str(value) for name, value in members.items()}
 
 
 def _writer(write: Callable[[bytes], int]) -> LogSink:

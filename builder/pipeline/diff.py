@@ -1,19 +1,21 @@
 """`diff`: compare two files, two directories of artefacts, or the directories of two legs, and explain what differs."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.compare.artifacts import compare_legs
 from builder.compare.causes.evidence import NO_EVIDENCE, Evidence, KnownLeg, evidence_of_legs
+from builder.compare.source import printable
 from builder.errors import DocumentError
 from builder.model.comparison import Comparison
-from builder.model.leg import LegRecord, parse_leg_record
+from builder.model.leg import LEG_RECORD, LegRecord, parse_leg_record
 from builder.model.plan import Artifact
 from builder.model.variation import VARIATIONS
-from builder.pipeline.build import ARTIFACTS, LEG_RECORD
 from builder.pipeline.explain import ExplainTools, explain_comparison
 from builder.pipeline.inputs import hash_file, read_document
+from builder.pipeline.legs import ARTIFACTS
 
 # names under which our components publish, and the usual ones elsewhere
 _COMPONENTS: Mapping[str, str] = {
@@ -45,8 +47,19 @@ def diff_paths(a: Path, b: Path, tools: ExplainTools) -> Comparison:
     digests in a leg.json are not looked at.
     """
     sides = _sides(a, b)
+    records = sides[0].record, sides[1].record
+    evidence = evidence_of(records[0], records[1]) if records[0] and records[1] else NO_EVIDENCE
     comparison = compare_legs(_artifacts(sides[0]), _artifacts(sides[1]))
-    return explain_comparison(comparison, (sides[0].files, sides[1].files), tools, evidence=_evidence(*sides))
+    return explain_comparison(comparison, (sides[0].files, sides[1].files), tools, evidence=evidence)
+
+
+def evidence_of(a: LegRecord, b: LegRecord) -> Evidence:
+    """What the records of two legs tell about causes; nothing if one is of a variation that is not known here."""
+    infos = a.build_info, b.build_info
+    if any(info.leg not in VARIATIONS for info in infos):
+        return NO_EVIDENCE
+    left, right = (KnownLeg(VARIATIONS[info.leg], info) for info in infos)
+    return evidence_of_legs(left, right)
 
 
 def _sides(a: Path, b: Path) -> tuple[_Side, _Side]:
@@ -71,14 +84,23 @@ def _directory(path: Path) -> _Side:
 
 
 def _files(directory: Path) -> dict[str, Path]:
-    """Regular files by relative path; DocumentError for anything that is neither that nor a directory."""
-    files = {}
-    for path in sorted(directory.rglob("*")):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise DocumentError(f"{path}: neither a regular file nor a directory, so it cannot be compared")
-        if path.is_file():
-            files[path.relative_to(directory).as_posix()] = path
+    """Regular files by relative path. DocumentError for anything that is neither that nor a directory, that cannot be
+    listed, or whose name cannot be told from another's: nothing is left out of the comparison in silence."""
+    files: dict[str, Path] = {}
+    for place, directories, names in os.walk(directory, onerror=_refuse):
+        for path in (Path(place, name) for name in (*directories, *names)):
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise DocumentError(f"{path}: neither a regular file nor a directory, so it cannot be compared")
+        for path in (Path(place, name) for name in names):
+            name = printable(os.fsencode(path.relative_to(directory).as_posix()))
+            if name in files:
+                raise DocumentError(f"{path}: its name shows as {name}, and so does another one's")
+            files[name] = path
     return files
+
+
+def _refuse(error: OSError) -> None:
+    raise DocumentError(f"{error.filename}: cannot be listed: {error.strerror}") from error
 
 
 def _artifacts(side: _Side) -> dict[str, Artifact]:
@@ -87,16 +109,8 @@ def _artifacts(side: _Side) -> dict[str, Artifact]:
 
 def _artifact(name: str, path: Path, record: LegRecord | None) -> Artifact:
     known = record.artifact(name) if record else None
-    sha256, size = hash_file(path)
+    try:
+        sha256, size = hash_file(path)
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read: {error.strerror}") from error
     return Artifact(known.component if known else _COMPONENTS.get(path.name, _UNKNOWN), name, size, sha256)
-
-
-def _evidence(a: _Side, b: _Side) -> Evidence:
-    """From the records of both legs, if they are there and of variations that are known."""
-    if a.record is None or b.record is None:
-        return NO_EVIDENCE
-    infos = a.record.build_info, b.record.build_info
-    if any(info.leg not in VARIATIONS for info in infos):
-        return NO_EVIDENCE
-    left, right = (KnownLeg(VARIATIONS[info.leg], info) for info in infos)
-    return evidence_of_legs(left, right)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder import __version__
-from builder.attest.dsse import encode_envelope
+from builder.attest.dsse import Signer, encode_envelope, sign_payload
 from builder.attest.provenance import leg_provenance
 from builder.attest.release import PREDICATE_TYPE, ReleaseContent, RunRecord, release_digest, release_predicate
 from builder.attest.statement import encode_statement, statement
+from builder.encoding.canonical_json import encode_readable
 from builder.errors import BytesDifferError, DocumentError
 from builder.model.build_info import AxisComparison
 from builder.model.comparison import Comparison, comparison_document
@@ -23,8 +24,6 @@ from builder.model.reference_values import ReferenceValues, reference_values_doc
 from builder.pipeline.inputs import RecipeDirectory, read_document
 from builder.pipeline.measure import COMMAND_LINE, parse_command_line
 from builder.pipeline.legs import ARTIFACTS, Explain, Leg, compare, compare_variations
-from builder.ports import Signer
-from builder.encoding.canonical_json import encode_readable
 
 MANIFEST = "manifest.json"
 COMPARISON = "comparison.json"
@@ -91,7 +90,7 @@ def release(order: ReleaseOrder, legs: tuple[Leg, Leg], measure: Measure, explai
     values = measure(a)
     predicate = release_predicate(_content(order, a, values), _run_record(order, legs, axes))
     payload = encode_statement(statement(a.record.artifacts, PREDICATE_TYPE, predicate))
-    path = _publish(manifest_path(order), encode_envelope(payload, [order.signer]))
+    path = _publish(manifest_path(order), encode_envelope(sign_payload(payload, [order.signer])))
     return PublishedRelease(path, release_digest(predicate), values, axes)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from builder.attest.release import PREDICATE_TYPE, release_digest
 from builder.encoding.schema import validate
 from builder.errors import VerificationError
-from builder.measure import check_predictions
+from builder.measure.predict import check_predictions
 from builder.model.plan import Artifact
 from builder.model.reference_values import ReferenceValues, parse_reference_values
 from builder.verify.envelope import VerifiedStatement
@@ -40,7 +40,7 @@ def verified_release(statement: VerifiedStatement, *, what: str) -> VerifiedRele
     _check_subjects(statement.subjects, artifacts, what)
     _check_axes(predicate["run"]["comparison"], what)
     values = parse_reference_values(release["reference_values"], what=what)
-    check_predictions(values, what=what)
+    check_predictions(values)
     return VerifiedRelease(
         image=release["image"],
         version=release["version"],

@@ -48,7 +48,7 @@ class Firmware:
         count = len(self.sections) if self.count is None else self.count
         descriptor = self.descriptor_guid.bytes_le + self.signature
         descriptor += struct.pack("<III", 16 + len(body), self.version, count) + body
-        start = self.size - 0x800  # of the GUID before the descriptor
+        start = self.size - 0x1000  # of the GUID before the descriptor
         distance = self.size - start - 16 if self.distance is None else self.distance
         table = b"".join(
             data + struct.pack("<H", len(data) + 18) + name.bytes_le
@@ -65,7 +65,7 @@ class Firmware:
 
 
 def bzimage(
-    *, release: bytes = b"6.12.1-test (x@y)", protocol: int = 0x20F, loadflags: int = 1, xloadflags: int = 0x3F
+    *, release: bytes = b"6.12.1-test (x@y)", protocol: int = 0x20F, loadflags: int = 1, xloadflags: int = 0x7F
 ) -> bytes:
     """An EFI-bootable Linux kernel of 32 KiB that would not get far."""
     image = bytearray(bytes(range(256)) * 128)

@@ -19,7 +19,9 @@ def elf_file(sections: Mapping[str, bytes]) -> bytes:
         table += struct.pack("<IIQQQQIIQQ", position, kind, 0, 0, 64 + len(body), len(data), 0, 0, 1, 0)
         body += data
     header = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-    header += struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, 64 + len(body), 0, 64, 56, 0, 64, len(contents), len(contents) - 1)
+    header += struct.pack(
+        "<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, 64 + len(body), 0, 64, 56, 0, 64, len(contents), len(contents) - 1
+    )
     return header + body + table
 
 

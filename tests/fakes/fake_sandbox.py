@@ -30,7 +30,12 @@ class FakeSandbox:
     axes: Callable[[Variation], dict[str, str]] = honest_axes
     engine: str = "fake"
     engine_version: str = "fake 1"
+    probe_output: bytes | None = None
+    cancelled: bool = False
     runs: list[tuple[str, str]] = field(default_factory=list)
+
+    def cancel(self) -> None:
+        self.cancelled = True
 
     def not_varied(self, variation: Variation) -> Mapping[str, str]:  # noqa: ARG002 - the port's signature
         return NOT_VARIED
@@ -61,7 +66,8 @@ class _FakeWorkspace:
     def run(self, argv: Sequence[str], environment: Mapping[str, str], log: LogSink) -> None:
         assert environment["SOURCE_DATE_EPOCH"].isdigit()
         if "probe.py" in " ".join(argv):
-            log(json.dumps({"axes": self.sandbox.axes(self.variation), "facts": {"kernel": "fake"}}).encode())
+            honest = json.dumps({"axes": self.sandbox.axes(self.variation), "facts": {"kernel": "fake"}}).encode()
+            log(honest if self.sandbox.probe_output is None else self.sandbox.probe_output)
             return
         self.sandbox.runs.append((self.variation.name, argv[0]))
         log(f"{argv[0]} runs in leg {self.variation.name}\n".encode())

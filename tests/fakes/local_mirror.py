@@ -12,8 +12,8 @@ class Fault:
     """What one answer does wrong.
 
     `status` and `headers` replace the answer; `body` replaces the file; `cut` sends only so many bytes of it and hangs
-    up; `ignore_range` sends the whole file for a range; `content_range` claims another range; `chunked` sends no length;
-    `hang_up` closes the connection instead of answering; `stall` waits for the event in the middle of the body.
+    up; `ignore_range` sends the whole file for a range; `content_range` claims another range; `chunked` sends no
+    length; `hang_up` closes the connection instead of answering; `stall` waits for the event in the middle of the body.
     """
 
     status: int = 0
@@ -49,8 +49,7 @@ class LocalMirror:
 def local_mirror(**files: bytes) -> Iterator[LocalMirror]:
     """A running mirror of `files`."""
     mirror = LocalMirror({f"/{name}": data for name, data in files.items()})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(mirror))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _handler(mirror))
     mirror.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
@@ -61,14 +60,21 @@ def local_mirror(**files: bytes) -> Iterator[LocalMirror]:
         server.server_close()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that was killed is no news here."""
+
+
 def _handler(mirror: LocalMirror) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002, ARG002 - the base class's names
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's names
             pass
 
-        def do_GET(self) -> None:  # noqa: N802 - the base class's name
+        def do_GET(self) -> None:
             mirror.requests.append((self.path, self.headers.get("Range", "")))
             mirror.headers.append(dict(self.headers))
             fault = mirror.next_fault(self.path)
@@ -114,7 +120,10 @@ class _Answer:
         self._write(body[start:][: self._fault.cut])
 
     def _start(self, status: int, headers: Mapping[str, str]) -> None:
-        self._handler.send_response(status)
+        if "Date" in headers:
+            self._handler.send_response_only(status)
+        else:
+            self._handler.send_response(status)
         for name, value in headers.items():
             self._handler.send_header(name, value)
         self._handler.end_headers()

@@ -1,43 +1,75 @@
-"""A small recipe that is right in every field, for tests that make one of them wrong."""
+"""A small recipe and locks that belong to it, made in memory."""
 
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 
-RECIPE = """\
+from builder.model.lock import Lock, LockedPackage, LockedSource
+from builder.model.recipe import Recipe, parse_recipe
+
+RECIPE = b"""\
 schema: tdx-builder/recipe/v1
 image: sample
 version: 1.2.3
-source_date_epoch: 1700000000
+source_date_epoch: 1767225600
 archives:
-  debian:
-    suites: [bookworm, bookworm-backports]
-    components: [main]
+  debian: {suites: [bookworm], components: [main]}
 roots:
-  tools: [squashfs-tools, kmod]
-  vmm: [qemu-system-x86/bookworm-backports]
+  tools: [python3]
+  vmm: [qemu-system-x86]
 components:
-  firmware: {packages: [ovmf], file: usr/share/OVMF/OVMF_CODE.fd, edk2: "202211"}
-  kernel: {packages: [linux-image-cloud-amd64], file: boot/vmlinuz}
-  initrd: {packages: [busybox-static], programs: [bin/busybox], modules: [dm-verity], files: files/initrd}
-  guest_os: {packages: [libc6=2.36-9+deb12u10], files: files/guest_os, exclude: [usr/share/doc]}
-  app_image: {packages: [], files: files/app, programs: [], entrypoint: [/app]}
-command_line: console=ttyS0 roothash={root_hash} size={root_size}
+  firmware: {packages: [ovmf], file: usr/share/ovmf/OVMF.fd, edk2: 202211}
+  kernel: {packages: [linux-image=6.12.95-1], file: boot/vmlinuz}
+  initrd: {packages: [busybox-static], programs: [bin/busybox], modules: [squashfs], files: files/initrd}
+  guest_os: {packages: [base-files/bookworm], files: files/guest_os, exclude: [usr/share/doc]}
+  app_image: {packages: [busybox-static], programs: [bin/busybox], files: files/app, entrypoint: [/app, --fast]}
+command_line: console=ttyS0 root={root_hash} size={root_size}
 legs:
-  require: [build_path, time]
+  require: [time]
 measure:
-  vmm: {name: qemu, version: 10.0.2, machine: q35, cpu: max, devices: [virtio-net-pci]}
-  vcpus: [1, 2]
-  memory: [512M, 2G]
+  vmm: {name: qemu, version: 10.0.2, machine: "q35,smm=off", cpu: host, devices: [serial]}
+  vcpus: [1]
+  memory: [1G]
 """
-PACKAGES = ("squashfs-tools", "kmod", "qemu-system-x86", "ovmf", "linux-image-cloud-amd64", "busybox-static", "libc6")
+
+# group -> names of its packages; what the recipe does not ask for, another package depends on
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "roots.tools": ("python3", "libc6"),
+    "roots.vmm": ("qemu-system-x86", "libc6"),
+    "components.firmware": ("ovmf", "ovmf-common"),
+    "components.kernel": ("linux-image", "kmod"),
+    "components.initrd": ("busybox-static", "libc6"),
+    "components.guest_os": ("base-files", "libc6"),
+    "components.app_image": ("busybox-static",),
+}
+SOURCES = ("files/initrd/init", "files/initrd-other/x", "files/guest_os/sbin/init", "files/app/app", "files/app/etc/a")
 
 
-def make_recipe_directory(path: Path, recipe: str = RECIPE) -> Path:
-    """A recipe directory with one executable file, one plain file and one file tree without any."""
-    for tree in ("initrd", "app", "guest_os"):
-        (path / "files" / tree).mkdir(parents=True)
-    (path / "recipe.yaml").write_text(recipe)
-    (path / "files" / "initrd" / "init").write_text("#!/bin/sh\n")
-    (path / "files" / "initrd" / "init").chmod(0o755)
-    (path / "files" / "app" / "config").write_text("answer = 42\n")
-    (path / "files" / "app" / "config").chmod(0o644)
-    return path
+def sample_recipe(text: bytes = RECIPE) -> Recipe:
+    return parse_recipe(text, what="recipe.yaml")
+
+
+def sample_lock(
+    groups: Mapping[str, Iterable[str]] = GROUPS, sources: Iterable[str] = SOURCES, recipe: Recipe | None = None
+) -> Lock:
+    """A lock with these groups and files; every file is executable."""
+    recipe = recipe or sample_recipe()
+    packages = {name: _package(name) for names in groups.values() for name in names}
+    return Lock(
+        image=recipe.image,
+        version=recipe.version,
+        recipe_sha256=recipe.digest,
+        source_date_epoch=recipe.source_date_epoch,
+        archives={"debian": {"bookworm": "2026-01-01T00:00:00Z"}},
+        packages={package.key: package for package in packages.values()},
+        requests=recipe.package_groups(),
+        groups={group: tuple(packages[name].key for name in names) for group, names in groups.items()},
+        sources={path: LockedSource(path, True, 1, _digest(path)) for path in sources},
+    )
+
+
+def _package(name: str) -> LockedPackage:
+    return LockedPackage(name, "1", "amd64", "debian", "bookworm", f"pool/{name}.deb", 1, _digest(name), "")
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()

@@ -235,6 +235,27 @@ def test_two_inputs_with_one_name_are_refused(leg: Workspace, tmp_path: Path) ->
         leg.put(tmp_path / "data", "in/data")
 
 
+def test_an_input_below_a_file_is_refused(leg: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    leg.put(tmp_path / "data", "in/data")
+    with pytest.raises(DocumentError, match="wanted a directory"):
+        leg.put(tmp_path / "data", "in/data/below")
+
+
+def test_no_mode_in_a_leg_comes_from_the_umask_of_the_host(
+    engine: Bubblewrap, pinned_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "data").touch()
+    umask = os.umask(0o077)
+    try:
+        with workspace_of(engine, pinned_root, tmp_path / "scratch", VARIATION_A) as workspace:
+            workspace.put(tmp_path / "data", "in/deep/data")
+            modes = shell(workspace, "stat -c %a . in in/deep in/deep/data inside/probe.py inside/builder out $TMPDIR")
+    finally:
+        os.umask(umask)
+    assert modes.split() == ["755", "755", "755", "644", "644", "755", "755", "755"]
+
+
 def test_steps_of_one_workspace_see_what_earlier_ones_wrote(leg: Workspace) -> None:
     shell(leg, "echo kept > note; echo kept > $TMPDIR/note")
     assert shell(leg, "cat note $TMPDIR/note") == "kept\nkept\n"
@@ -381,7 +402,7 @@ unpack_root(sorted((directory / "debs").iterdir()), root, SilentProgress())
 for variation in VARIATIONS.values():
     with Bubblewrap().open(root, variation, directory / "scratch") as workspace:
         workspace.run(("python3", "inside/probe.py", "0"), {}, lambda data: None)
-        script = "echo x > out/x; mkdir d; touch d/f; chmod 0 d out/x out; id -u; id -g"
+        script = "echo x > out/x; mkdir d; touch d/f; chmod 0 d out/x out .; id -u; id -g"
         workspace.run(("sh", "-c", script), {}, sys.stdout.buffer.write)
         assert workspace.get("x").read_bytes() == b"x\\n"
     assert not (directory / "scratch").exists()

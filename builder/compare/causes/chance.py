@@ -1,14 +1,25 @@
-"""Bytes that look random on both sides: salts, keys, UUIDs (`determinism.md` 5.5). The weakest evidence, asked last."""
+"""Leftovers of a process: its id, temporary names, and bytes that look random, such as salts, keys and UUIDs
+(`determinism.md` 5.5). The weakest evidence, asked last."""
 
 import re
 
-from builder.compare.causes.window import Windows
+from builder.compare.causes.window import Window, Windows
 from builder.model.comparison import Cause, CauseName, Confidence
 
 _MIN_BYTES = 8
 _MIN_DIGITS = 16
 _HEX = re.compile(rb"[0-9A-Fa-f-]+")
+_DECIMAL = re.compile(rb"[0-9-]+")
+_PAX_NAME = re.compile(rb"PaxHeaders\.\d+")
 _TEMPORARY = re.compile(rb"/tmp\.[0-9A-Za-z]{6,}|/tmp[0-9A-Za-z_]{8,}|/cc[0-9A-Za-z]{6}\.[a-z]+")
+
+
+def process_id_cause(windows: Windows) -> Cause | None:
+    """`pid` where GNU tar wrote it: in the names of extension headers, if POSIXLY_CORRECT is set (`determinism.md` 3.3)."""
+    left, right = (_touching(_PAX_NAME, window) for window in (windows.a, windows.b))
+    if not left or not right or left[0] == right[0]:
+        return None
+    return Cause(CauseName.PID, Confidence.HIGH, f"names of pax headers: {left[0].decode()} and {right[0].decode()}")
 
 
 def random_cause(windows: Windows) -> Cause | None:
@@ -24,7 +35,7 @@ def random_cause(windows: Windows) -> Cause | None:
         return cause
     if len(left) != len(right):
         return None
-    if _HEX.fullmatch(left) and _HEX.fullmatch(right):
+    if all(_HEX.fullmatch(side) and not _DECIMAL.fullmatch(side) for side in (left, right)):
         return _judged(left, right, least=_MIN_DIGITS, enough=7, what="hexadecimal digits")
     if _is_text(left) or _is_text(right) or not _unrelated(left, right):
         return None
@@ -51,10 +62,12 @@ def _is_text(data: bytes) -> bool:
 
 
 def _temporary_name_cause(windows: Windows) -> Cause | None:
-    names = []
-    for window in (windows.a, windows.b):
-        found = [match[0] for match in _TEMPORARY.finditer(window.data) if window.touches(*match.span())]
-        names += found[:1]
-    if len(names) < 2:
+    left, right = (_touching(_TEMPORARY, window) for window in (windows.a, windows.b))
+    if not left or not right:
         return None
-    return Cause(CauseName.RANDOM, Confidence.MEDIUM, f"temporary names: {names[0].decode()!r}, {names[1].decode()!r}")
+    shown = f"temporary names: {left[0].decode()!r}, {right[0].decode()!r}"
+    return Cause(CauseName.RANDOM, Confidence.MEDIUM, shown)
+
+
+def _touching(pattern: re.Pattern[bytes], window: Window) -> list[bytes]:
+    return [match[0] for match in pattern.finditer(window.data) if window.touches(*match.span())]

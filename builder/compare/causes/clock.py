@@ -30,7 +30,7 @@ class _Time(NamedTuple):
 
 
 def _number(match: re.Match[bytes]) -> _Time | None:
-    return _Time("decimal", int(match[0]), 1)
+    return _Time("decimal", int(match[1]), 1)
 
 
 def _hexadecimal(match: re.Match[bytes]) -> _Time | None:
@@ -62,7 +62,7 @@ _TEXT: tuple[tuple[re.Pattern[bytes], Callable[[re.Match[bytes]], _Time | None]]
         ),
         _c_date,
     ),
-    (re.compile(rb"(?<![0-9A-Za-z])\d{9,10}(?![0-9A-Za-z])"), _number),
+    (re.compile(rb"(?<![0-9A-Za-z])(\d{9,10})(?:\d{3}|\d{6}|\d{9})?(?![0-9A-Za-z])"), _number),
     (re.compile(rb"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}(?![0-9A-Za-z])"), _hexadecimal),
     (re.compile(rb"(?<![0-9A-Za-z])\d{5}(?![0-9A-Za-z])"), _days),
 )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from builder.compare.causes.chance import random_cause
+from builder.compare.causes.chance import process_id_cause, random_cause
 from builder.compare.causes.clock import mtime_cause, time_cause
 from builder.compare.causes.evidence import Evidence
 from builder.compare.causes.text import (
@@ -33,6 +33,7 @@ def cause_of_run(a: Extent, b: Extent, run: Run, evidence: Evidence) -> Cause:
         or time_cause(windows, evidence)
         or local_spelling_cause(windows, evidence)
         or written_mode_cause(windows, evidence)
+        or process_id_cause(windows)
         or random_cause(windows)
         or UNKNOWN_CAUSE
     )

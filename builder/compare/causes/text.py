@@ -9,8 +9,10 @@ from builder.compare.causes.window import Window, Windows
 from builder.compare.source import printable
 from builder.model.comparison import Cause, CauseName, Confidence
 
-_SHORT = 4  # a shorter value must stand alone as a word, and is weak evidence even so
+_SHORT = 4  # a shorter value must stand alone in text, and is weak evidence even so
 _WORD = re.compile(rb"[0-9A-Za-z_]")
+_BEFORE = b" \t\n=:,('\""
+_AFTER = b" \t\n;,)'\""
 _GROUPED = re.compile(rb"\d[\d.,']*\d")
 _OCTAL_MODE = re.compile(rb"(?<![0-9A-Za-z])0?[0-7]{3}(?![0-9A-Za-z])")
 _LISTED_MODE = re.compile(rb"[-dlcbps][-rwxsStT]{9}")
@@ -36,13 +38,18 @@ def _shows(windows: Windows, value: KnownValue) -> bool:
 
 
 def _holds(window: Window, value: bytes) -> bool:
-    """Whether the value, as it is or in UTF-16, touches the differing bytes; a short one only as a word of its own."""
+    """Whether the value, as it is or in UTF-16, touches the differing bytes, and is not a piece of something else."""
     wide = value.decode("utf-8", "replace").encode("utf-16-le")
-    for start, end in (*window.occurrences(value), *window.occurrences(wide)):
-        around = window.data[start - 1 : start] + window.data[end : end + 1]
-        if (len(value) >= _SHORT and not value.isdigit()) or not _WORD.search(around):
-            return True
-    return False
+    places = (*window.occurrences(value), *window.occurrences(wide))
+    return any(_stands_alone(value, window.data[:start][-1:], window.data[end:][:1]) for start, end in places)
+
+
+def _stands_alone(value: bytes, before: bytes, after: bytes) -> bool:
+    """A long text anywhere; a number not within a longer one; a short value only between spaces, quotes and the like:
+    `1` is not the number of CPUs in `2.1`."""
+    if len(value) < _SHORT:
+        return before in _BEFORE and after in _AFTER
+    return not (value.isdigit() and _WORD.search(before + after))
 
 
 def order_cause(a: tuple[bytes, ...], b: tuple[bytes, ...], evidence: Evidence) -> Cause | None:
@@ -58,6 +65,8 @@ def order_cause(a: tuple[bytes, ...], b: tuple[bytes, ...], evidence: Evidence) 
 
 def lines_cause(a: bytes, b: bytes, evidence: Evidence) -> Cause | None:
     """`order_cause` of the lines, or else the words, of a whole text."""
+    if len(a) != len(b) or sum(a) != sum(b):  # cheap, and enough for nearly all that is not the same in another order
+        return None
     for separator in (b"\n", b"\0", None):
         left, right = (tuple(filter(None, side.split(separator))) for side in (a, b))
         if cause := order_cause(left, right, evidence):

@@ -35,7 +35,7 @@ class _Decompressor(Protocol):
 
 
 class _Unpacked(NamedTuple):
-    data: bytes
+    data: bytearray
     used: int
 
 
@@ -77,7 +77,7 @@ def _unpack(extent: Extent, start: Callable[[], _Decompressor], what: str) -> _U
             _check(bool(data or piece), len(output), what)
     except (zlib.error, lzma.LZMAError, MemoryError) as error:
         raise DocumentError(f"{what}: cannot be unpacked: {error}") from error
-    return _Unpacked(bytes(output), offset - len(decompressor.unused_data))
+    return _Unpacked(output, offset - len(decompressor.unused_data))
 
 
 def _waiting(decompressor: _Decompressor) -> bytes:

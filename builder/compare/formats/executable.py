@@ -30,7 +30,7 @@ def _parse_elf(extent: Extent) -> Tree:
     names = extent.part(entries[names_index][4], entries[names_index][5], what="ELF section names")
     text = names.read(0, _MAX_NAMES)
     sections = [
-        (text[entry[0] :].split(b"\0", 1)[0], entry[4], entry[5])
+        (text[entry[0] : text.find(b"\0", entry[0])], entry[4], entry[5])
         for entry in entries
         if entry[5] and entry[1] != _NOBITS
     ]

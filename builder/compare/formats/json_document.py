@@ -21,7 +21,7 @@ def _matches(extent: Extent) -> bool:
     if extent.size > MAX_SIZE or extent.read(0, 64).lstrip()[:1] not in (b"{", b"["):
         return False
     try:
-        json.loads(extent.read(0, extent.size))
+        json.loads(extent.read(0, extent.size).decode("utf-8"))  # from bytes, `json` would take UTF-16 too
     except (ValueError, RecursionError):
         return False
     return True

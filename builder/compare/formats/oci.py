@@ -49,7 +49,7 @@ def _document(member: Member | None) -> dict[str, Any]:
     if member is None or member.data.size > _MAX_DOCUMENT:
         return {}
     try:
-        document = json.loads(member.data.read(0, member.data.size))
+        document = json.loads(member.data.read(0, member.data.size).decode("utf-8"))
     except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}

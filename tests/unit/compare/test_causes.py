@@ -83,6 +83,9 @@ CATALOGUE = [
     ),
     ("a UUID", (b"0d4f7ac3-b1e2-4689-a5c7-d8e9f01b2a3c", b"f3a81c5e-2790-4bd6-81e4-b39c805d7f62"), CauseName.RANDOM),
     ("ND-E08 temporary name", (b"open /srv/tmp.8fKq2LmXzA", b"open /srv/tmp.Yw03RtVbNe"), CauseName.RANDOM),
+    ("ND-E10 process id in pax headers", (b"./PaxHeaders.4711/f", b"./PaxHeaders.4712/f"), CauseName.PID),
+    ("milliseconds", text("t=%s123;"), CauseName.CLOCK),
+    ("nanoseconds", text("t=%s123456789;"), CauseName.CLOCK),
     ("ND-F01 CPU count", (b"jobs 16\n", b"jobs 1\n"), CauseName.CPU_COUNT),
 ]
 
@@ -130,6 +133,9 @@ WITHOUT_CAUSE = [
     ("bytes filled with one value", b"\x00" * 32, b"\xff" * 32),
     ("fewer repetitions", b"aaaaaaaaaaaaaaaa", b"aaaaaaaaaaaaaaaaaaaaaaaa"),
     ("a month in both", b"Tue Nov 14", b"Wed Dec 20"),
+    ("a version", b"lib 2.16", b"lib 2.1"),
+    ("one byte of a binary", b"\x00\x0016\x00\x00", b"\x00\x001\x00\x00\x00"),
+    ("a long decimal", b"id 1203948571203948", b"id 9857120394857102"),
     ("other digits", b"1234567", b"1.234.568"),
 ]
 

@@ -298,3 +298,27 @@ def test_a_deflate_stream_that_never_ends_is_refused() -> None:
 def test_a_member_with_another_type_is_a_difference(explained: Explain) -> None:
     (found,) = explained(cpio_archive(), cpio_archive(changed("lib/data", mode=0o120777))).differences
     assert found.kind is DifferenceKind.MODE
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"a": 1}'.encode("utf-16-le"),
+        b"{",
+        b"{}x",
+        b"[section]\n",
+        b'{"a": "\xff"}',
+        b"{" * 5000,
+        b'\xef\xbb\xbf{"a":1}',
+    ],
+)
+def test_what_is_no_json_is_compared_as_bytes(data: bytes, explained: Explain) -> None:
+    assert not JSON.matches(in_memory(data))
+    (found,) = explained(data, data[:-1] + b"\x01").differences
+    assert found.offset == len(data) - 1
+
+
+def test_a_document_of_odd_spelling_is_walked(explained: Explain) -> None:
+    a = b' {"a\\"b" : [ 1.5e3 , "x\\\\" ,{"\\u00e9":true}],"c":NaN }\n'
+    (found,) = explained(a, a.replace(b"true", b"null"), name="odd.json").differences
+    assert found.path == ("odd.json", '$.a"b[2].é')

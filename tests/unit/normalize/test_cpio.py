@@ -40,9 +40,7 @@ def read_cpio(data: bytes) -> list[Read]:
         name = data[offset + 110 : offset + 110 + name_size]
         assert name.endswith(b"\0")
         start = offset + (110 + name_size + 3) // 4 * 4
-        found.append(
-            Read(name[:-1], ino, mode, uid, gid, nlink, mtime, (*devices, check), data[start : start + size])
-        )
+        found.append(Read(name[:-1], ino, mode, uid, gid, nlink, mtime, (*devices, check), data[start : start + size]))
         offset = start + (size + 3) // 4 * 4
         if name == b"TRAILER!!!\0":
             assert data[offset:] == bytes(len(data) - offset)

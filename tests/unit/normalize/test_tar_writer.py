@@ -1,4 +1,4 @@
-"""The tar writer: what must never reach an archive is a clock, a user of this machine, or an announced size that lies."""
+"""The tar writer: no clock, no user of this machine and no announced size that lies may reach an archive."""
 
 import io
 import tarfile

@@ -1,0 +1,111 @@
+"""Running the plan in legs, with a sandbox that does not isolate."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from builder.errors import BuildFailedError, BytesDifferError, DocumentError, MissingError
+from builder.model.leg import encode_leg_record, parse_leg_record
+from builder.model.variation import VARIATIONS, Variation
+from builder.pipeline.build import LegOrder, run_legs
+from builder.pipeline.legs import load_leg, reusable_leg
+from tests.fakes.fake_sandbox import FakeSandbox
+from tests.fakes.silent_progress import SilentProgress
+from tests.fakes.small_build import STEPS, build_small, small_job
+
+
+def test_both_legs_run_every_step_and_leave_the_artefacts(tmp_path: Path) -> None:
+    sandbox = FakeSandbox(STEPS)
+    a, b = build_small(tmp_path, sandbox)
+    assert sorted(sandbox.runs) == [(leg, step) for leg in "ab" for step in ("make-initrd", "make-kernel")]
+    assert a.record.artifacts == b.record.artifacts
+    assert a.artifact_path("initrd.img").read_bytes() == b"initrd of kernel"
+
+
+def test_a_leg_is_probed_before_and_after_every_step(tmp_path: Path) -> None:
+    a, _ = build_small(tmp_path, FakeSandbox(STEPS))
+    assert len(a.record.build_info.probes) == 4
+    assert {probe.axes["umask"] for probe in a.record.build_info.probes} == {"umask of leg a"}
+
+
+def test_what_the_engine_cannot_vary_is_in_the_record(tmp_path: Path) -> None:
+    a, _ = build_small(tmp_path, FakeSandbox(STEPS))
+    assert a.record.build_info.not_varied == {"fileordering": "this engine has one file system"}
+
+
+def test_a_record_survives_being_written(tmp_path: Path) -> None:
+    a, _ = build_small(tmp_path, FakeSandbox(STEPS))
+    assert parse_leg_record(encode_leg_record(a.record), what="leg.json") == a.record
+    assert load_leg(a.directory) == a
+
+
+def test_the_log_of_every_step_is_kept(tmp_path: Path) -> None:
+    a, _ = build_small(tmp_path, FakeSandbox(STEPS))
+    assert "make-kernel runs in leg a" in (a.directory / "logs/kernel.log").read_text()
+
+
+def test_the_failure_of_one_leg_is_what_is_raised_and_ends_the_other(tmp_path: Path) -> None:
+    failed = threading.Event()
+
+    def kernel(directory: Path, variation: Variation) -> None:
+        if variation.name == "b":
+            failed.set()
+            raise BuildFailedError("no space in leg b")
+        assert failed.wait(60)
+        STEPS["make-kernel"](directory, variation)
+
+    sandbox = FakeSandbox({**STEPS, "make-kernel": kernel})
+    with pytest.raises(BuildFailedError, match="no space in leg b"):
+        build_small(tmp_path, sandbox)
+    assert sandbox.cancelled
+
+
+def test_a_missing_output_fails_the_leg(tmp_path: Path) -> None:
+    sandbox = FakeSandbox({**STEPS, "make-kernel": lambda _directory, _variation: None})
+    with pytest.raises(BuildFailedError, match="vmlinuz"):
+        build_small(tmp_path, sandbox)
+
+
+@pytest.mark.parametrize("output", [b"", b"Traceback", b'{"axes": {}}', b'{"axes": [], "facts": {}}', b"[]", b"null"])
+def test_a_probe_that_says_nothing_fails_the_leg(tmp_path: Path, output: bytes) -> None:
+    with pytest.raises(BuildFailedError, match="probe"):
+        build_small(tmp_path, FakeSandbox(STEPS, probe_output=output))
+
+
+def test_a_package_that_was_not_fetched_is_named(tmp_path: Path) -> None:
+    job = small_job(tmp_path)
+    package = next(iter(job.inputs.lock.packages.values()))
+    with pytest.raises(MissingError, match=package.name):
+        job.inputs.object(package.sha256)
+
+
+def test_a_complete_leg_is_reused_and_an_altered_one_is_not(tmp_path: Path) -> None:
+    a, _ = build_small(tmp_path, FakeSandbox(STEPS))
+    digest = a.record.plan_sha256
+    assert reusable_leg(a.directory, digest, "fake") == a
+    assert reusable_leg(a.directory, "0" * 64, "fake") is None
+    assert reusable_leg(a.directory, digest, "docker") is None
+    assert reusable_leg(tmp_path / "absent", digest, "fake") is None
+    path = a.artifact_path("vmlinuz")
+    path.chmod(0o644)
+    path.write_bytes(b"Kernel")
+    assert reusable_leg(a.directory, digest, "fake") is None
+    with pytest.raises(BytesDifferError, match="vmlinuz"):
+        load_leg(a.directory)
+    path.unlink()
+    with pytest.raises(BytesDifferError, match="missing"):
+        load_leg(a.directory)
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"schema": "tdx-builder/leg/v1"}', "[]"])
+def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "leg.json").write_text(text)
+    with pytest.raises(DocumentError, match="leg.json"):
+        load_leg(tmp_path)
+
+
+def test_a_leg_can_be_built_alone(tmp_path: Path) -> None:
+    order = LegOrder(FakeSandbox(STEPS), VARIATIONS["b"], tmp_path / "b")
+    (record,) = run_legs(small_job(tmp_path), (order,), SilentProgress())
+    assert record.build_info.leg == "b"

@@ -1,0 +1,185 @@
+"""A release appears whole, of two identical and differently built legs, or not at all."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builder.attest.dsse import decode_envelope
+from builder.errors import DocumentError, MissingError, NotProvenError
+from builder.model.comparison import Comparison
+from builder.model.reference_values import ReferenceValues
+from builder.model.variation import Variation
+from builder.pipeline.legs import Leg
+from builder.pipeline.manifest_diff import diff_manifests
+from builder.pipeline.release import LegsDifferError, PublishedRelease, ReleaseOrder, release, show_artifacts
+from tests.fakes.fake_sandbox import FakeSandbox, honest_axes
+from tests.fakes.sample_values import sample_values
+from tests.fakes.small_build import STEPS, build_small, recipe_directory
+
+
+class FixedSigner:
+    """Signs with a constant: what is signed is tested elsewhere."""
+
+    key_id = "fixed-test-key"
+
+    def sign(self, data: bytes) -> bytes:
+        return b"signature of %d bytes" % len(data)
+
+
+def order_in(path: Path) -> ReleaseOrder:
+    return ReleaseOrder(recipe_directory(path), path / "out", path / "manifests", FixedSigner())
+
+
+def unexplained(comparison: Comparison, _a: Leg, _b: Leg) -> Comparison:
+    return comparison
+
+
+def never_measured(_leg: Leg) -> ReferenceValues:
+    raise AssertionError("what the legs do not agree on was measured")
+
+
+def publish(path: Path, legs: tuple[Leg, Leg]) -> PublishedRelease:
+    return release(order_in(path), legs, lambda _leg: sample_values(), unexplained)
+
+
+def published_files(path: Path) -> list[str]:
+    return sorted(file.relative_to(path).as_posix() for file in (path / "manifests").rglob("*") if file.is_file())
+
+
+def inconstant(directory: Path, variation: Variation) -> None:
+    (directory / "out/vmlinuz").write_text(f"kernel of leg {variation.name}")
+
+
+def test_identical_legs_are_published_at_the_path_of_their_version(tmp_path: Path) -> None:
+    published = publish(tmp_path, build_small(tmp_path, FakeSandbox(STEPS)))
+    assert published.path == tmp_path / "manifests/sample/1.2.3/manifest.json"
+    assert published_files(tmp_path) == ["manifests/sample/1.2.3/manifest.json"]
+
+
+def test_the_statement_is_about_the_artefacts_and_carries_both_provenances(tmp_path: Path) -> None:
+    legs = build_small(tmp_path, FakeSandbox(STEPS))
+    published = publish(tmp_path, legs)
+    statement = json.loads(decode_envelope(published.path.read_bytes(), what="manifest").payload)
+    digests = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
+    assert digests == {artifact.name: artifact.sha256 for artifact in legs[0].record.artifacts}
+    assert set(statement["predicate"]["run"]["legs"]) == {"a", "b"}
+    assert statement["predicate"]["release"]["command_line"] == "console=ttyS0 root=abc size=4096"
+
+
+def test_two_runs_of_one_release_agree_on_its_digest_and_nothing_volatile_is_in_it(tmp_path: Path) -> None:
+    first = publish(tmp_path / "1", build_small(tmp_path / "1", FakeSandbox(STEPS)))
+    other_engine = FakeSandbox(STEPS, engine="another", engine_version="2")
+    second = publish(tmp_path / "2", build_small(tmp_path / "2", other_engine))
+    assert first.digest == second.digest
+    assert first.path.read_bytes() != second.path.read_bytes()
+    assert diff_manifests(first.path, second.path).identical
+
+
+def test_legs_that_differ_are_not_measured_and_publish_nothing(tmp_path: Path) -> None:
+    legs = build_small(tmp_path, FakeSandbox({**STEPS, "make-kernel": inconstant}))
+    with pytest.raises(LegsDifferError, match=r"initrd\.img, vmlinuz") as raised:
+        release(order_in(tmp_path), legs, never_measured, unexplained)
+    assert raised.value.status == 1
+    assert published_files(tmp_path) == []
+    assert legs[0].artifact_path("vmlinuz").read_text() == "kernel of leg a"
+    assert legs[1].artifact_path("vmlinuz").read_text() == "kernel of leg b"
+    kept = json.loads((tmp_path / "out/comparison.json").read_bytes())
+    assert kept["identical"] is False
+
+
+def test_an_artefact_that_only_one_leg_has_is_a_difference(tmp_path: Path) -> None:
+    a, b = build_small(tmp_path, FakeSandbox(STEPS))
+    fewer = replace(b, record=replace(b.record, artifacts=b.record.artifacts[:-1]))
+    with pytest.raises(LegsDifferError, match="cmdline"):
+        release(order_in(tmp_path), (a, fewer), never_measured, unexplained)
+
+
+def test_legs_without_artefacts_are_not_identical(tmp_path: Path) -> None:
+    a, b = (
+        replace(leg, record=replace(leg.record, artifacts=())) for leg in build_small(tmp_path, FakeSandbox(STEPS))
+    )
+    with pytest.raises(LegsDifferError, match="no artefact at all"):
+        release(order_in(tmp_path), (a, b), never_measured, unexplained)
+
+
+def test_equal_legs_are_not_proven(tmp_path: Path) -> None:
+    def same_umask(variation: Variation) -> dict[str, str]:
+        return {**honest_axes(variation), "umask": "0022"}
+
+    legs = build_small(tmp_path, FakeSandbox(STEPS, axes=same_umask))
+    with pytest.raises(NotProvenError, match="umask") as raised:
+        release(order_in(tmp_path), legs, never_measured, unexplained)
+    assert raised.value.status == 8
+    assert published_files(tmp_path) == []
+
+
+def test_one_leg_compared_with_itself_is_not_proven(tmp_path: Path) -> None:
+    a, _ = build_small(tmp_path, FakeSandbox(STEPS))
+    with pytest.raises(NotProvenError, match="itself"):
+        release(order_in(tmp_path), (a, a), never_measured, unexplained)
+
+
+@pytest.mark.parametrize("field", ["recipe_sha256", "lock_sha256", "plan_sha256"])
+def test_legs_of_different_work_are_not_compared(tmp_path: Path, field: str) -> None:
+    a, b = build_small(tmp_path, FakeSandbox(STEPS))
+    other = replace(b, record=replace(b.record, **{field: "0" * 64}))
+    with pytest.raises(NotProvenError, match=field):
+        release(order_in(tmp_path), (a, other), never_measured, unexplained)
+
+
+def test_a_version_is_never_published_twice(tmp_path: Path) -> None:
+    legs = build_small(tmp_path, FakeSandbox(STEPS))
+    first = publish(tmp_path, legs)
+    data = first.path.read_bytes()
+    with pytest.raises(DocumentError, match="published already"):
+        publish(tmp_path, legs)
+    assert first.path.read_bytes() == data
+
+
+def test_a_failure_of_measuring_or_signing_publishes_nothing_and_the_next_run_works(tmp_path: Path) -> None:
+    legs = build_small(tmp_path, FakeSandbox(STEPS))
+
+    def failing(_leg: Leg) -> ReferenceValues:
+        raise MissingError("no QEMU")
+
+    class FailingSigner(FixedSigner):
+        def sign(self, data: bytes) -> bytes:
+            raise MissingError(f"no token for {len(data)} bytes")
+
+    with pytest.raises(MissingError, match="QEMU"):
+        release(order_in(tmp_path), legs, failing, unexplained)
+    with pytest.raises(MissingError, match="token"):
+        order = replace(order_in(tmp_path), signer=FailingSigner())
+        release(order, legs, lambda _leg: sample_values(), unexplained)
+    assert not (tmp_path / "manifests").exists()
+    assert publish(tmp_path, legs).path.is_file()
+
+
+def test_what_a_killed_run_left_does_not_hinder_the_next(tmp_path: Path) -> None:
+    partial = tmp_path / "manifests/sample/.1.2.3.killed.partial"
+    partial.mkdir(parents=True)
+    (partial / "manifest.json").write_text("half")
+    assert publish(tmp_path, build_small(tmp_path, FakeSandbox(STEPS))).path.is_file()
+
+
+@pytest.mark.parametrize("text", ["", "two\nlines", "bell\x07", "no\n"])
+def test_what_is_no_command_line_is_refused(tmp_path: Path, text: str) -> None:
+    def initrd(directory: Path, variation: Variation) -> None:
+        STEPS["make-initrd"](directory, variation)
+        (directory / "out/cmdline").write_text(text)
+
+    legs = build_small(tmp_path, FakeSandbox({**STEPS, "make-initrd": initrd}))
+    with pytest.raises(DocumentError, match="command line"):
+        publish(tmp_path, legs)
+    assert not (tmp_path / "manifests").exists()
+
+
+def test_artefacts_are_shown_once_and_replaced_by_the_next_run(tmp_path: Path) -> None:
+    a, _ = build_small(tmp_path, FakeSandbox(STEPS))
+    order = order_in(tmp_path)
+    (order.out / "artifacts").mkdir(parents=True)
+    (order.out / "artifacts/old").touch()
+    shown = show_artifacts(order, a)
+    assert sorted(path.name for path in shown.iterdir()) == ["cmdline", "initrd.img", "vmlinuz"]
