@@ -18,7 +18,7 @@ COVERAGE_FLOOR = 90
 
 def debian(session: nox.Session, *packages: str) -> None:
     """Install the Debian packages that are missing, with tools/apt.sh."""
-    script = f'. ./tools/apt.sh; install_packages {" ".join(packages)}'
+    script = f". ./tools/apt.sh; install_packages {' '.join(packages)}"
     session.run("sh", "-c", script, external=True, silent=False)
 
 

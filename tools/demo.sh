@@ -12,15 +12,15 @@ run() {
     "$@"
 }
 
-mkdir -p out
 rm -rf "$out" # only what an earlier demo left
+mkdir -p "$out"
 run tdx-builder lock --check --offline "$recipe"
 run tdx-builder fetch "$recipe" "$@"
 run tdx-builder key new "$out/demo-test-key"
 run tdx-builder release "$recipe" --key "$out/demo-test-key" --out "$out" --manifests "$out/manifests" --offline
 made=$out/manifests/quickstart/$version/manifest.json
 run tdx-builder verify "$made" --key "$out/demo-test-key.pub" --artifacts "$out/artifacts"
-run tdx-builder verify "$published" --key manifests/test-release-key.pub --artifacts "$out/artifacts"
+run tdx-builder verify "$published" --key manifests/quickstart-test-key.pub --artifacts "$out/artifacts"
 run tdx-builder diff "$published" "$made"
 cat <<END
 

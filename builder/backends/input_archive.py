@@ -154,7 +154,7 @@ def _header(name: str, size: int) -> bytes:
         bytes(100),  # link target
         b"ustar\x0000",
         bytes(64),  # owner and group by name
-        b"0000000\0" * 2,  # device
+        bytes(16),  # device
         bytes(155 + 12),  # prefix, padding
     )
     block = b"".join(fields)

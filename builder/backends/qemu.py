@@ -7,6 +7,7 @@ this module: the first two have files that the shape does not say, and a shape c
 
 import re
 import select
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -61,7 +62,7 @@ class QemuAcpiReader:
         Start-up counts as one answer and takes longer than linear in vCPUs: 1 s for 300, 15 s for 1024.
         """
         self._root = root
-        self._bwrap = bwrap
+        self._bwrap = shutil.which(bwrap) or bwrap  # QEMU gets no environment, and so no PATH to look in
         self._timeout = timeout
         self._version: str | None = None
         self._mutex = threading.Lock()

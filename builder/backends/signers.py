@@ -144,7 +144,6 @@ def _write_new(path: Path, data: bytes, *, mode: int) -> None:
             raise DocumentError(f"{path}: exists, and a key is never overwritten", hint="name another file") from error
         try:
             with os.fdopen(descriptor, "wb") as file:
-                os.fchmod(descriptor, mode)  # whatever the umask is
                 file.write(data)
         except BaseException:
             path.unlink()  # half a key is none

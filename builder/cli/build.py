@@ -124,7 +124,10 @@ def _both(legs: list[Leg]) -> tuple[Leg, Leg]:
 
 def _one_leg(leg: Leg) -> Result:
     info = leg.record.build_info
-    lines = [f"build: leg {info.leg} by {info.engine} {info.engine_version}; one leg alone proves nothing", _artifacts(leg)]
+    lines = [
+        f"build: leg {info.leg} by {info.engine} {info.engine_version}; one leg alone proves nothing",
+        _artifacts(leg),
+    ]
     document = {"legs": [info.leg], "artifacts": [asdict(artifact) for artifact in leg.record.artifacts]}
     return Result("build", document, lines)
 
@@ -139,7 +142,9 @@ def _two_legs(session: Session, a: Leg, b: Leg) -> Result:
         "artifacts": [asdict(artifact) for artifact in a.record.artifacts],
         "comparison": comparison_document(comparison),
     }
-    return Result("build", document, [_axes(axes), _artifacts(a), f"build: both legs are identical: {a.directory}, {b.directory}"])
+    return Result(
+        "build", document, [_axes(axes), _artifacts(a), f"build: both legs are identical: {a.directory}, {b.directory}"]
+    )
 
 
 def _publish(session: Session, order: "ReleaseOrder", legs: tuple[Leg, Leg]) -> Result:
@@ -170,7 +175,10 @@ def _publish(session: Session, order: "ReleaseOrder", legs: tuple[Leg, Leg]) -> 
 
 
 def _differing(verb: str, comparison: Comparison, a: Leg, b: Leg) -> Result:
-    lines = [*comparison_lines(comparison), f"{verb}: the legs differ; nothing was published. Both sides: {a.directory}, {b.directory}"]
+    lines = [
+        *comparison_lines(comparison),
+        f"{verb}: the legs differ; nothing was published. Both sides: {a.directory}, {b.directory}",
+    ]
     return Result(verb, {"comparison": comparison_document(comparison)}, lines, [ExitStatus.BYTES_DIFFER])
 
 

@@ -29,7 +29,10 @@ def quote() -> None:
 
 def _format_option(command: "click.decorators.FC") -> "click.decorators.FC":
     return click.option(
-        "--format", "kind", type=click.Choice(list(_FORMATS)), help="Kind of log.  [default: dstack for JSON, else ccel]"
+        "--format",
+        "kind",
+        type=click.Choice(list(_FORMATS)),
+        help="Kind of log.  [default: dstack for JSON, else ccel]",
     )(command)
 
 
@@ -42,7 +45,9 @@ def show(log: Path, kind: str | None, *, as_json: bool) -> int:
     events = _parse(log, kind)
     rows = tuple((event.register or "-", event.type_name, event.name, event.digest) for event in events)
     document = {"events": [{**asdict(event), "data": event.data.hex()} for event in events]}
-    return emit(Result("eventlog show", document, [Table(("register", "type", "event", "SHA-384"), rows)]), as_json=as_json)
+    return emit(
+        Result("eventlog show", document, [Table(("register", "type", "event", "SHA-384"), rows)]), as_json=as_json
+    )
 
 
 @eventlog.command("replay")
@@ -69,7 +74,10 @@ def show_quote(path: Path, *, as_json: bool) -> int:
 
 def _parse(log: Path, kind: str | None) -> tuple[ParsedEvent, ...]:
     data = _read(log)
-    return _FORMATS[kind or ("dstack" if data.lstrip()[:1] == b"[" else "ccel")](data)
+    events = _FORMATS[kind or ("dstack" if data.lstrip()[:1] == b"[" else "ccel")](data)
+    if not events:
+        raise DocumentError(f"{log}: a log without events, which says nothing about any register")
+    return events
 
 
 def _read(path: Path) -> bytes:

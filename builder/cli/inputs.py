@@ -17,10 +17,14 @@ from builder.ports import ArtifactStore, Progress, Resolver
 @click.command()
 @recipe_argument
 @click.option("--check", is_flag=True, help="Write nothing; fail if locking again would give another lock.")
-@click.option("--offline", is_flag=True, help="With --check: compare with the recipe and its files only, not the archive.")
+@click.option(
+    "--offline", is_flag=True, help="With --check: compare with the recipe and its files only, not the archive."
+)
 @mirror_options
 @json_option
-def lock(recipe: Path, mirrors: tuple[str, ...], snapshot: str | None, *, check: bool, offline: bool, as_json: bool) -> int:
+def lock(
+    recipe: Path, mirrors: tuple[str, ...], snapshot: str | None, *, check: bool, offline: bool, as_json: bool
+) -> int:
     """Pin every input of RECIPE by digest, in lock.json beside it."""
     from builder.pipeline.inputs import load_locked_recipe, load_recipe, recipe_path
 
@@ -28,7 +32,9 @@ def lock(recipe: Path, mirrors: tuple[str, ...], snapshot: str | None, *, check:
         raise click.UsageError("--offline goes with --check: apt cannot resolve without an archive")
     if offline:
         locked = load_locked_recipe(recipe).lock
-        lines = [f"lock: fresh for the recipe and its files: {len(locked.packages)} packages; the archive was not asked"]
+        lines = [
+            f"lock: fresh for the recipe and its files: {len(locked.packages)} packages; the archive was not asked"
+        ]
         return emit(Result("lock", {"packages": len(locked.packages), "archive": "not asked"}, lines), as_json=as_json)
     directory, parsed = recipe_path(recipe).parent, load_recipe(recipe)
     resolver = _resolver(parsed, mirrors, snapshot)
@@ -50,8 +56,16 @@ def _lock(directory: Path, recipe: Recipe, resolver: Resolver, as_json: bool) ->
     outcome = lock_recipe(directory, recipe, resolver=resolver, write=write_atomically)
     size = outcome.lock.total_size
     state = "written" if outcome.written else "unchanged"
-    lines = [*(f"  {change}" for change in outcome.changes), f"lock: {state}: {len(outcome.lock.packages)} packages, {size} bytes"]
-    document = {"packages": len(outcome.lock.packages), "bytes": size, "written": outcome.written, "changes": list(outcome.changes)}
+    lines = [
+        *(f"  {change}" for change in outcome.changes),
+        f"lock: {state}: {len(outcome.lock.packages)} packages, {size} bytes",
+    ]
+    document = {
+        "packages": len(outcome.lock.packages),
+        "bytes": size,
+        "written": outcome.written,
+        "changes": list(outcome.changes),
+    }
     return emit(Result("lock", document, lines), as_json=as_json)
 
 
@@ -122,7 +136,13 @@ def export_inputs(recipe: Path, archive: Path, store: Path, *, as_json: bool) ->
 
 
 def fetch_missing(
-    locked: Lock, store: ArtifactStore, progress: Progress, *, mirrors: tuple[str, ...], snapshot: str | None, offline: bool
+    locked: Lock,
+    store: ArtifactStore,
+    progress: Progress,
+    *,
+    mirrors: tuple[str, ...],
+    snapshot: str | None,
+    offline: bool,
 ) -> int:
     """Fetch what the store lacks, or with `offline` fail if it lacks anything; gives the number fetched."""
     from builder.backends.http_fetcher import HttpFetcher, HttpSettings

@@ -22,7 +22,11 @@ def new(path: Path, kind: str, *, as_json: bool) -> int:
     from builder.backends.signers import KeyKind, write_new_key
 
     written = write_new_key(path, KeyKind(kind))
-    lines = [f"private key: {written.private} (keep it secret)", f"public key:  {written.public}", f"key id:      {written.key_id}"]
+    lines = [
+        f"private key: {written.private} (keep it secret)",
+        f"public key:  {written.public}",
+        f"key id:      {written.key_id}",
+    ]
     document = {"private": str(written.private), "public": str(written.public), "key_id": written.key_id, "type": kind}
     return emit(Result("key new", document, lines), as_json=as_json)
 

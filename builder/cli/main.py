@@ -75,14 +75,14 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _usage(error, as_json=as_json)
     except (KeyboardInterrupt, click.Abort):
-        return emit_error(_Interrupted("interrupted"), as_json=as_json)
+        return emit_error(_InterruptedError("interrupted"), as_json=as_json)
     except OSError as error:
         return emit_error(_system_error(error), as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the last resort: a bug must not look like a verdict
         return _bug(error, as_json=as_json)
 
 
-class _Interrupted(BuilderError):
+class _InterruptedError(BuilderError):
     status = ExitStatus.INTERRUPTED
 
 
@@ -90,7 +90,7 @@ class _SystemError(BuilderError):
     status = ExitStatus.MISSING
 
 
-class _Bug(BuilderError):
+class _BugError(BuilderError):
     status = ExitStatus.BUG
 
 
@@ -107,7 +107,9 @@ def _usage(error: click.ClickException, *, as_json: bool) -> int:
 def _system_error(error: OSError) -> BuilderError:
     """A full disk, a missing permission: the machine lacks something, and nothing was found out."""
     where = f"{error.filename}: " if error.filename else ""
-    return _SystemError(f"{where}{error.strerror or error}", hint="nothing was published; make room or access and run again")
+    return _SystemError(
+        f"{where}{error.strerror or error}", hint="nothing was published; make room or access and run again"
+    )
 
 
 def _bug(error: Exception, *, as_json: bool) -> int:
@@ -115,6 +117,9 @@ def _bug(error: Exception, *, as_json: bool) -> int:
 
     traceback.print_exception(error)
     return emit_error(
-        _Bug(f"{type(error).__name__}: {error}", hint="this is a bug in tdx-builder; please report it with the lines above"),
+        _BugError(
+            f"{type(error).__name__}: {error}",
+            hint="this is a bug in tdx-builder; please report it with the lines above",
+        ),
         as_json=as_json,
     )

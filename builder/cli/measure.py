@@ -17,7 +17,7 @@ from builder.model.launch_profile import BootFiles
 from builder.model.recipe import VmmSpec
 from builder.model.reference_values import ReferenceValues, reference_values_document
 from builder.model.size import parse_size
-from builder.ports import AcpiReader, MachineShape, Progress
+from builder.ports import MachineShape, Progress
 
 if TYPE_CHECKING:
     from builder.cli.session import Session
@@ -57,7 +57,9 @@ class PlainFiles:
 @click.option("--edk2", metavar="YYYYMM", help="edk2 stable tag of the firmware, such as 202502.")
 @click.option("--machine", default="q35,smm=off,pic=off,hpet=off", show_default=True, help="QEMU's -machine.")
 @click.option("--device", "devices", multiple=True, help="QEMU's -device, in order; `serial` for -serial.")
-@click.option("--acpi", type=click.Path(path_type=Path), help=f"Directory with the ACPI blobs: {', '.join(_ACPI_FILES)}.")
+@click.option(
+    "--acpi", type=click.Path(path_type=Path), help=f"Directory with the ACPI blobs: {', '.join(_ACPI_FILES)}."
+)
 @click.option("--events", is_flag=True, help="Show the events behind every register.")
 @click.option("--offline", is_flag=True, help="Fetch nothing.")
 @store_option
@@ -169,6 +171,10 @@ def _event_tables(values: ReferenceValues) -> list[str | Table]:
             (event.register, event.type_name, event.name, event.digest, event.input) for event in prediction.events
         )
         tables.append(
-            Table(("register", "type", "event", "SHA-384", "decided by"), rows, caption=f"Events of {prediction.profile.name}")
+            Table(
+                ("register", "type", "event", "SHA-384", "decided by"),
+                rows,
+                caption=f"Events of {prediction.profile.name}",
+            )
         )
     return tables

@@ -13,8 +13,8 @@ from builder.cli.wiring import clock, open_store
 from builder.errors import MissingError
 from builder.model.comparison import Comparison
 from builder.model.digest import sha256_hex
-from builder.model.reference_values import ReferenceValues
 from builder.model.plan import BuildPlan
+from builder.model.reference_values import ReferenceValues
 from builder.model.variation import VARIATIONS
 from builder.pipeline.build import BuildJob, LegOrder
 from builder.pipeline.inputs import BuildInputs, RecipeDirectory, hash_file, load_locked_recipe
@@ -133,7 +133,7 @@ class Session:
     def explain(self, comparison: Comparison, a: Leg, b: Leg) -> Comparison:
         """Name place, cause and register of every difference between two legs."""
         from builder.backends.member_reader import SquashfsMembers
-        from builder.pipeline.diff import evidence_of_records
+        from builder.pipeline.diff import evidence_of
         from builder.pipeline.explain import ExplainTools, explain_comparison
 
         lister = SquashfsMembers(self.sandbox(), self.root(TOOLS))
@@ -141,7 +141,7 @@ class Session:
             comparison,
             (_paths(a), _paths(b)),
             ExplainTools(self._work / "explain", lister),
-            evidence=evidence_of_records(a.record, b.record),
+            evidence=evidence_of(a.record, b.record),
         )
 
 
@@ -172,7 +172,9 @@ def _exclusive(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise MissingError(f"{out}: another run works in this directory", hint="wait for it, or name another --out") from error
+            raise MissingError(
+                f"{out}: another run works in this directory", hint="wait for it, or name another --out"
+            ) from error
         yield
     finally:
         os.close(descriptor)

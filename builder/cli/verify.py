@@ -64,11 +64,11 @@ def verify(manifest: Path, key_paths: tuple[Path, ...], artifacts: Path | None, 
 @store_option
 @json_option
 def diff(a: Path, b: Path, recipe: Path | None, store: Path, *, as_json: bool) -> int:
-    """Compare A and B: two manifests, two files, two directories of artefacts, or the directories of two legs.
+    """Compare A and B: two manifests (.json), two files, two directories of artefacts, or the directories of two legs.
 
     Manifests are compared by what they say; their signatures are not checked here (see `verify`).
     """
-    if a.name == b.name == "manifest.json":
+    if a.suffix == b.suffix == ".json" and a.is_file() and b.is_file():
         return emit(_manifests(a, b), as_json=as_json)
     return emit(_files(a, b, recipe, store), as_json=as_json)
 

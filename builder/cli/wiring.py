@@ -49,7 +49,9 @@ def mirror_options(command: Command) -> Command:
     command = click.option(
         "--mirror", "mirrors", multiple=True, metavar="[ARCHIVE=]URL", help="Before the mirror of this host's apt."
     )(command)
-    return click.option("--snapshot", metavar="URL", help="Base of a snapshot archive, used when a mirror fails.")(command)
+    return click.option("--snapshot", metavar="URL", help="Base of a snapshot archive, used when a mirror fails.")(
+        command
+    )
 
 
 def open_store(path: Path) -> ArtifactStore:

@@ -1,6 +1,7 @@
 """Unpacking packages into a tree whose file contents lie on disk, so that memory does not grow with the image."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from builder.normalize.tree import Kind, Member, Tree, file_member
 STATUS_DIRECTORY = "var/lib/dpkg/status.d"
 
 _CHUNK = 1 << 20
+_PACKAGE_FIELD = re.compile(rb"^Package: *([a-z0-9][a-z0-9+.-]+) *$", re.MULTILINE)
 _KINDS = {EntryKind.FILE: Kind.FILE, EntryKind.DIRECTORY: Kind.DIRECTORY, EntryKind.SYMLINK: Kind.SYMLINK}
 
 
@@ -76,11 +78,10 @@ def package_records(paths: Iterable[str]) -> Iterator[Member]:
 
 
 def _package_name(paragraph: bytes, path: str) -> str:
-    for line in paragraph.decode("utf-8", "replace").splitlines():
-        field, _, value = line.partition(":")
-        if field == "Package" and value.strip() and "/" not in value:
-            return value.strip()
-    raise DocumentError(f"{PurePath(path).name}: its control file names no package")
+    match = _PACKAGE_FIELD.search(paragraph)
+    if match is None:
+        raise DocumentError(f"{PurePath(path).name}: its control file names no package")
+    return match[1].decode("ascii")
 
 
 def _member(entry: Entry, tree: Tree, spool: Spool, package: str) -> Member:

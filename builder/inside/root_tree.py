@@ -10,7 +10,7 @@ from builder.errors import DocumentError
 from builder.inside.own_files import add_own_files
 from builder.inside.packages import Spool, package_records, unpack_packages
 from builder.inside.program import Parameters, read_input, run_program, write_output
-from builder.normalize.deb import merged_usr_path, read_entries
+from builder.normalize.deb import EntryKind, merged_usr_path, read_entries
 from builder.normalize.tar import encode_tar
 from builder.normalize.tree import Kind, Member, Tree, add_merged_usr_links, directory_member, file_member
 
@@ -30,9 +30,10 @@ def make_root_tree(parameters: Parameters) -> None:
     """Write `root.tar`, sorted, every time SOURCE_DATE_EPOCH, owners and modes as in the packages."""
     packages = parameters.texts("packages")
     tree = unpack_packages(packages, Spool())
+    accounts = tuple(_accounts(tree))  # the masters may be excluded
     for directory in parameters.texts("exclude"):
         _exclude(tree, merged_usr_path(directory))
-    for member in (*package_records(packages), *_accounts(tree), *_app(parameters), *_fixed_members(tree)):
+    for member in (*package_records(packages), *accounts, *_app(parameters), *_fixed_members(tree)):
         tree.add(member, origin="the guest OS component")
     add_own_files(tree, parameters)
     add_merged_usr_links(tree)
@@ -46,11 +47,11 @@ def _exclude(tree: Tree, directory: str) -> None:
     if not members:
         raise DocumentError(f"exclude: no package has {directory}", hint="take it out of the recipe")
     for member in members:
-        if not _is_licence(member):
+        if not _is_kept(member):
             tree.remove(member.path)
 
 
-def _is_licence(member: Member) -> bool:
+def _is_kept(member: Member) -> bool:
     parent, _, name = member.path.rpartition("/")
     if member.kind is Kind.SYMLINK and parent == DOCUMENTATION:
         return True
@@ -73,7 +74,7 @@ def _fixed_members(tree: Tree) -> Iterator[Member]:
 def _app(parameters: Parameters) -> Iterator[Member]:
     yield file_member(APP_DIGEST, read_input(parameters.text("app_digest")))
     for entry in read_entries(read_input(parameters.text("app_image")), what="app image"):
-        if entry.data:
+        if entry.kind is EntryKind.FILE:
             yield file_member(f"{APP_LAYOUT}/{entry.path}", entry.data)
 
 

@@ -11,7 +11,8 @@ from builder.errors import DocumentError, RegisterDiffersError
 from builder.measure.acpi import RSDP_FILE, TABLES_FILE, AcpiBlobs, check_acpi
 from builder.measure.authenticode import authenticode_digest
 from builder.measure.direct_boot import rtmr0_events, rtmr1_events, rtmr2_events
-from builder.measure.kernel_image import KernelLoad, check_kernel, initrd_address, patch_kernel
+from builder.measure.firmware_volume import cc_measurement_of
+from builder.measure.kernel_image import KernelLoad, check_kernel, initrd_address, kernel_release, patch_kernel
 from builder.measure.load_options import encode_load_options
 from builder.measure.mrtd import mrtd_for
 from builder.measure.rtmr import replay
@@ -19,12 +20,19 @@ from builder.measure.td_hob import td_hob_list
 from builder.measure.tdvf import SectionType, parse_tdvf
 from builder.model.digest import sha384_hex
 from builder.model.event import PredictedEvent
-from builder.model.launch_profile import BootFiles, InitrdArgument, KernelForm, LaunchProfile, PageOrder
+from builder.model.launch_profile import (
+    BootFiles,
+    CcMeasurement,
+    InitrdArgument,
+    KernelForm,
+    LaunchProfile,
+    PageOrder,
+)
 from builder.model.reference_values import AcpiDigests, Prediction, ReferenceValues, Registers
 
 
 class Measurer:
-    """Predicts what TDs started from these files show. DocumentError if firmware or kernel are refused.
+    """Predicts what TDs started from these files show. DocumentError if firmware, kernel or initrd are refused.
 
     Safe to use from one thread at a time.
     """
@@ -33,6 +41,8 @@ class Measurer:
         self._files = files
         self._metadata = parse_tdvf(files.firmware)
         check_kernel(files.kernel)
+        if files.initrd == b"":
+            raise DocumentError("initrd: an empty file", hint="give no initrd at all if the guest has none")
         self._td_hobs: dict[int, str] = {}
         self._kernels: dict[int | None, str] = {}
         self._load_options: dict[InitrdArgument | None, str] = {}
@@ -46,8 +56,10 @@ class Measurer:
         """Events and registers of one profile.
 
         `acpi` are the blobs of exactly this shape, checked here for their CPU count, or digests that somebody states:
-        then the prediction is only as good as that statement. DocumentError for whatever no rule covers.
+        then the prediction is only as good as that statement. DocumentError for whatever no rule covers, and for a
+        profile that contradicts the files.
         """
+        self._check_profile(profile)
         digests = _checked_digests(profile, acpi) if isinstance(acpi, AcpiBlobs) else acpi
         events = (
             *rtmr0_events(
@@ -68,6 +80,29 @@ class Measurer:
         if not predictions or len(names) != len(predictions):
             raise DocumentError(f"{len(predictions)} launch profiles with {len(names)} names: wanted some, each once")
         return ReferenceValues(self.mrtd, predictions)
+
+    def _check_profile(self, profile: LaunchProfile) -> None:
+        """A profile may know less of the files than they show, but not something else."""
+        stated, found = profile.firmware.cc_measurement, self._cc_measurement
+        if CcMeasurement.UNKNOWN not in (stated, found) and stated is not found:
+            raise DocumentError(
+                f"profile {profile.name!r}: says that the measuring driver is {stated}, in the firmware it is {found}",
+                hint="make the profile of exactly these files (`launch_profiles`)",
+            )
+        if profile.kernel_release != self._kernel_release:
+            raise DocumentError(
+                f"profile {profile.name!r}: is of kernel {profile.kernel_release!r}, the file says "
+                f"{self._kernel_release!r}",
+                hint="make the profile of exactly these files (`launch_profiles`)",
+            )
+
+    @cached_property
+    def _cc_measurement(self) -> CcMeasurement:
+        return cc_measurement_of(self._files.firmware)
+
+    @cached_property
+    def _kernel_release(self) -> str:
+        return kernel_release(self._files.kernel)
 
     @cached_property
     def _variable_store(self) -> str:

@@ -142,10 +142,11 @@ def launch_profiles(
         cc_measurement=cc_measurement_of(files.firmware),
     )
     release = kernel_release(files.kernel)
+    machine = vmm_rules(vmm.version)
     form, confirmed = kernel_form_for(vmm.version, edk2)
     caveats = (
         *_firmware_caveats(rules, known=known is not None),
-        *vmm_rules(vmm.version).caveats,
+        *machine.caveats,
         *(() if confirmed else ("kernel_form_unverified",)),
         *_machine_caveats(vmm.machine),
         *_stub_caveats(release),
@@ -156,7 +157,7 @@ def launch_profiles(
             vmm=vmm,
             vcpus=vcpus,
             memory=memory,
-            page_order=vmm_rules(vmm.version).page_order,
+            page_order=machine.page_order,
             kernel_form=form,
             kernel_release=release,
             firmware=rules,

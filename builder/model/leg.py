@@ -1,4 +1,4 @@
-"""The record of one leg: what it was given, what it really saw, and what came out. The format is `schemas/leg-v1.json`."""
+"""The record of one leg: what it was given, really saw, and made. The format is `schemas/leg-v1.json`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -9,10 +9,11 @@ import struct
 
 from builder.errors import DocumentError
 
-_HEADER = struct.Struct("<40xQ10xHHH")  # e_shoff, e_shentsize, e_shnum, e_shstrndx of a 64-byte header
+_HEADER = struct.Struct("<18xH20xQ10xHHH")  # e_machine, e_shoff, e_shentsize, e_shnum, e_shstrndx of 64 bytes
 _SECTION = struct.Struct("<II8x8xQQ24x")  # sh_name, sh_type, sh_offset, sh_size
 _DYNAMIC = struct.Struct("<qQ")
 _IDENT = b"\x7fELF\x02\x01\x01"  # 64 bit, little endian, version 1
+_X86_64 = 62
 _NOBITS = 8
 _DT_NEEDED = 1
 
@@ -45,7 +46,9 @@ def _sections(data: bytes, what: str) -> dict[str, bytes]:
     """Every section that has bytes in the file, by name."""
     if not data.startswith(_IDENT) or len(data) < _HEADER.size:
         raise DocumentError(f"{what}: not a 64-bit little-endian ELF file: it starts with {data[:8]!r}")
-    offset, entry_size, count, names_index = _HEADER.unpack_from(data)
+    machine, offset, entry_size, count, names_index = _HEADER.unpack_from(data)
+    if machine != _X86_64:
+        raise DocumentError(f"{what}: ELF file for machine {machine}, wanted {_X86_64} (x86-64)")
     if entry_size != _SECTION.size or not names_index < count:
         raise DocumentError(f"{what}: ELF file without a section table")
     table = _slice(data, offset, count * _SECTION.size, what)

@@ -1,6 +1,7 @@
 """A deterministic tar writer (`formats.md` 12.1): GNU format, one time for all, numeric owners, no sparse files.
 
-`tarfile` in GNU format gives the same bytes as GNU tar 1.34 for the same list of members (`determinism.md` 3.3).
+`tarfile` in GNU format gives the same bytes as GNU tar 1.34 for the same list of members (`determinism.md` 3.3), except
+in the mode of the extra header that names of more than 100 bytes need.
 """
 
 import tarfile

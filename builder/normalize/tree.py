@@ -61,9 +61,6 @@ class Tree:
         self._members: dict[str, Member] = {}
         self._origins: dict[str, str] = {}
 
-    def __len__(self) -> int:
-        return len(self._members)
-
     def add(self, member: Member, *, origin: str) -> None:
         """Add what `origin` ships; DocumentError naming both origins if another one ships something else there."""
         known = self._members.get(member.path)
@@ -142,6 +139,13 @@ class Tree:
         self._origins[member.path] = origin
 
 
+def add_merged_usr_links(tree: Tree) -> None:
+    """Link `/bin`, `/lib` and so on into `/usr`, as far as the tree has them there."""
+    for name in MERGED_DIRECTORIES:
+        if next(tree.below(f"usr/{name}"), None) is not None:
+            tree.add(symlink_member(name, f"usr/{name}"), origin="the merged /usr")
+
+
 def _order(member: Member) -> bytes:
     return path_bytes(member.path)
 
@@ -157,10 +161,3 @@ def _description(member: Member) -> str:
     target = f" to {member.target}" if member.kind is Kind.SYMLINK else ""
     size = f" of {member.size} bytes" if member.kind is Kind.FILE else ""
     return f"a {member.kind}{target}{size} with mode {member.mode:04o}, owner {member.uid}:{member.gid}"
-
-
-def add_merged_usr_links(tree: Tree) -> None:
-    """Link `/bin`, `/lib` and so on into `/usr`, as far as the tree has them there."""
-    for name in MERGED_DIRECTORIES:
-        if any(True for _ in tree.below(f"usr/{name}")):
-            tree.add(symlink_member(name, f"usr/{name}"), origin="the merged /usr")

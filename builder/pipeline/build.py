@@ -176,7 +176,9 @@ def _parse_probe(output: bytes, leg: str) -> Probe:
         document = json.loads(output)
         axes, facts = _texts(document["axes"]), _texts(document["facts"])
     except (ValueError, KeyError, TypeError) as error:
-        raise BuildFailedError(f"leg {leg}: the probe inside the sandbox printed {output[:200]!r}, wanted JSON") from error
+        raise BuildFailedError(
+            f"leg {leg}: the probe inside the sandbox printed {output[:200]!r}, wanted JSON"
+        ) from error
     return Probe(axes, facts)
 
 

@@ -96,10 +96,10 @@ def restore_recipe(imported: ImportedInputs, directory: Path, *, store: Artifact
             _restore(source, directory, store)
         (directory / recipe_file.FILE_NAME).write_bytes(imported.recipe)
         (directory / lock_file.FILE_NAME).write_bytes(encode_lock(imported.lock))
+    except FileExistsError as error:
+        raise DocumentError(f"{directory}: exists already", hint="name a directory that does not exist yet") from error
     except OSError as error:
-        raise MissingError(
-            f"{directory}: cannot be made: {error.strerror}", hint="name a directory that does not exist yet"
-        ) from error
+        raise MissingError(f"{error.filename or directory}: cannot be written: {error.strerror}") from error
 
 
 def _restore(source: LockedSource, directory: Path, store: ArtifactStore) -> None:

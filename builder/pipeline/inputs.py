@@ -102,7 +102,9 @@ class BuildInputs:
         """The file with this digest, checked by the store; MissingError if it is not there."""
         path = self._store.path(sha256)
         if path is None:
-            raise MissingError(f"input sha256:{sha256} ({self._describe(sha256)}) is not in the store", hint=_FETCH_HINT)
+            raise MissingError(
+                f"input sha256:{sha256} ({self._describe(sha256)}) is not in the store", hint=_FETCH_HINT
+            )
         return path
 
     def debs(self, group: str) -> list[Path]:
@@ -136,4 +138,3 @@ _FETCH_HINT = "run `tdx-builder fetch` on the recipe, or import an input archive
 def missing_objects(lock: Lock, store: ArtifactStore) -> Mapping[str, str]:
     """Packages of the lock that the store does not have: key -> SHA-256."""
     return {key: package.sha256 for key, package in lock.packages.items() if store.path(package.sha256) is None}
-

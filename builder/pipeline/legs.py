@@ -79,7 +79,9 @@ def require_same_work(a: LegRecord, b: LegRecord) -> None:
                 hint="build both legs from one revision, with one version of tdx-builder",
             )
     if a.build_info.leg == b.build_info.leg:
-        raise NotProvenError(f"both records are of leg {a.build_info.leg!r}: one build compared with itself proves nothing")
+        raise NotProvenError(
+            f"both records are of leg {a.build_info.leg!r}: one build compared with itself proves nothing"
+        )
 
 
 def _check_artifact(leg: Leg, name: str, sha256: str) -> None:
@@ -88,4 +90,6 @@ def _check_artifact(leg: Leg, name: str, sha256: str) -> None:
         raise BytesDifferError(f"{path}: missing; the leg's record lists it", hint="build the leg again")
     found, _ = hash_file(path)
     if found != sha256:
-        raise BytesDifferError(f"{path}: SHA-256 is {found}, the leg's record says {sha256}", hint="build the leg again")
+        raise BytesDifferError(
+            f"{path}: SHA-256 is {found}, the leg's record says {sha256}", hint="build the leg again"
+        )

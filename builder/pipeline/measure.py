@@ -1,4 +1,4 @@
-"""`measure`: Reference Values of artefact files, with the ACPI tables read from a VMM, or with digests that a manifest states."""
+"""`measure`: Reference Values of artefact files, with ACPI tables read from a VMM or digests that a manifest states."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from builder.measure.predict import Measurer
 from builder.measure.profile import launch_profiles
 from builder.model.launch_profile import BootFiles, LaunchProfile
 from builder.model.recipe import VmmSpec
-from builder.model.reference_values import AcpiDigests, ReferenceValues
+from builder.model.reference_values import AcpiDigests, Prediction, ReferenceValues
 from builder.pipeline.inputs import read_document
 from builder.ports import AcpiReader, MachineShape, Progress
 
@@ -20,7 +20,7 @@ COMMAND_LINE = "cmdline"
 
 @dataclass(frozen=True)
 class LaunchMatrix:
-    """Which machines to predict for: a VMM, the edk2 release of the firmware, and every vCPU count with every memory."""
+    """The machines to predict for: a VMM, the firmware's edk2 release, and every vCPU count with every memory size."""
 
     vmm: VmmSpec
     edk2: str
@@ -45,17 +45,18 @@ def recomputed_values(files: BootFiles, published: ReferenceValues) -> Reference
     profiles' rules included.
     """
     measurer = Measurer(files)
-    shapes: list[tuple[LaunchProfile, AcpiDigests]] = []
+    groups: dict[tuple[VmmSpec, str], list[Prediction]] = {}
     for prediction in published.predictions:
         profile = prediction.profile
-        derived = launch_profiles(
-            files,
-            vmm=profile.vmm,
-            edk2=profile.firmware.edk2,
-            shapes=[(profile.vcpus, profile.memory)],
-        )
-        shapes.append((derived[0], prediction.acpi))
-    return measurer.reference_values(shapes)
+        groups.setdefault((profile.vmm, profile.firmware.edk2), []).append(prediction)
+    predicted: dict[str, Prediction] = {}
+    for (vmm, edk2), predictions in groups.items():
+        shapes = [(prediction.profile.vcpus, prediction.profile.memory) for prediction in predictions]
+        profiles = launch_profiles(files, vmm=vmm, edk2=edk2, shapes=shapes)
+        for profile, prediction in zip(profiles, predictions, strict=True):
+            predicted[prediction.profile.name] = measurer.predict(profile, prediction.acpi)
+    ordered = tuple(predicted[prediction.profile.name] for prediction in published.predictions)
+    return ReferenceValues(measurer.mrtd, ordered)
 
 
 def read_boot_files(artifacts: Path, names: Mapping[str, str]) -> BootFiles:

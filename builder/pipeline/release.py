@@ -22,8 +22,8 @@ from builder.model.build_info import AxisComparison
 from builder.model.comparison import Comparison, comparison_document
 from builder.model.reference_values import ReferenceValues, reference_values_document
 from builder.pipeline.inputs import RecipeDirectory, read_document
-from builder.pipeline.measure import COMMAND_LINE, parse_command_line
 from builder.pipeline.legs import ARTIFACTS, Explain, Leg, compare, compare_variations
+from builder.pipeline.measure import COMMAND_LINE, parse_command_line
 
 MANIFEST = "manifest.json"
 COMPARISON = "comparison.json"
@@ -60,7 +60,8 @@ def require_unpublished(order: ReleaseOrder) -> None:
     path = manifest_path(order)
     if path.parent.exists():
         raise DocumentError(
-            f"{path.parent}: this version is published already", hint="raise `version` in the recipe, or name another --manifests"
+            f"{path.parent}: this version is published already",
+            hint="raise `version` in the recipe, or name another --manifests",
         )
 
 

@@ -55,9 +55,7 @@ def verify_manifest(path: Path, keys: Sequence[TrustedKey], artifacts: Path | No
     return Verification(tuple(checks), release)
 
 
-def _verify_document(
-    path: Path, data: bytes, keys: Sequence[TrustedKey]
-) -> tuple[VerifiedRelease | None, list[Check]]:
+def _verify_document(path: Path, data: bytes, keys: Sequence[TrustedKey]) -> tuple[VerifiedRelease | None, list[Check]]:
     checks: list[Check] = []
     name = "signature"
     try:
@@ -66,9 +64,13 @@ def _verify_document(
         checks.append(passed(name, f"by key {', '.join(statement.key_ids)}"))
         name = "statement"
         release = verified_release(statement, what=str(path))
+        profiles = len(release.values.predictions)
         events = sum(len(prediction.events) for prediction in release.values.predictions)
         checks.append(
-            passed(name, f"{release.image} {release.version}: {len(release.values.predictions)} profiles, {events} events replayed")
+            passed(
+                name,
+                f"{release.image} {release.version}: {profiles} profiles, {events} events replayed",
+            )
         )
     except BuilderError as error:
         status = error.status if error.status is ExitStatus.REGISTER_DIFFERS else ExitStatus.NOT_VERIFIED
@@ -86,7 +88,9 @@ def _require_own_form(data: bytes, key_ids: tuple[str, ...], *, what: str) -> No
         raise VerificationError(f"{what}: not in the form that tdx-builder writes: the file was altered")
     named = {signature.key_id for signature in envelope.signatures}
     if not set(key_ids) <= named:
-        raise VerificationError(f"{what}: signed by {', '.join(key_ids)}, but it names {', '.join(sorted(named)) or 'no key'}")
+        raise VerificationError(
+            f"{what}: signed by {', '.join(key_ids)}, but it names {', '.join(sorted(named)) or 'no key'}"
+        )
 
 
 def _check_path(path: Path, release: VerifiedRelease) -> Check:
@@ -142,7 +146,9 @@ def _check_registers(directory: Path, release: VerifiedRelease) -> Check:
     differences = register_differences(computed, release.values)
     if differences:
         return failed("registers", "; ".join(differences), ExitStatus.REGISTER_DIFFERS)
-    return passed("registers", f"MRTD and RTMR0-2 of {len(computed.predictions)} profiles recomputed from the artefacts")
+    return passed(
+        "registers", f"MRTD and RTMR0-2 of {len(computed.predictions)} profiles recomputed from the artefacts"
+    )
 
 
 def register_differences(computed: ReferenceValues, published: ReferenceValues) -> list[str]:

@@ -1,6 +1,6 @@
 """A verified statement to a release: its shape, and that its parts agree with each other. Pure.
 
-Not checked here: whether any file is what the release says (`pipeline.verify`), and whether the signer is to be trusted.
+Not checked here: whether a file is what the release says (`pipeline.verify`), and whether the signer is to be trusted.
 """
 
 from collections.abc import Mapping

@@ -143,7 +143,9 @@ def volume(files: Sequence[bytes], *, file_system: uuid.UUID = FFS2, size: int |
     """A firmware volume: 72 bytes of header, files on 8-byte boundaries, then free space."""
     body = b"".join(content.ljust(-(-len(content) // 8) * 8, b"\xff") for content in files)
     length = -(-(72 + len(body)) // 4096) * 4096 if size is None else size
-    header = bytearray(struct.pack("<16s16sQ4sIHHHBB", bytes(16), file_system.bytes_le, length, b"_FVH", 0, 72, 0, 0, 0, 2))
+    header = bytearray(
+        struct.pack("<16s16sQ4sIHHHBB", bytes(16), file_system.bytes_le, length, b"_FVH", 0, 72, 0, 0, 0, 2)
+    )
     header += struct.pack("<IIII", length // 4096, 4096, 0, 0)
     total = sum(struct.unpack("<36H", header)) & 0xFFFF
     header[50:52] = struct.pack("<H", -total & 0xFFFF)

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from builder.backends.local_store import LocalStore
+from builder.model.digest import sha256_hex
 from builder.model.leg import LegRecord
 from builder.model.lock import encode_lock
 from builder.model.plan import ArtifactSource, BuildPlan, OutputInput, Step, TextInput
-from builder.model.digest import sha256_hex
 from builder.model.recipe import Recipe
 from builder.model.variation import VARIATIONS, Variation
 from builder.pipeline.build import BuildJob, LegOrder, run_legs

@@ -1,66 +1,99 @@
-"""A pinned root for the tests that run real legs, made from packages of the Debian mirror of this host."""
+"""The quickstart's locked inputs, pinned roots and one real release, made once a test process and shared."""
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from builder.backends.deb_root import unpack_root
-from builder.backends.process import run
-from builder.errors import BuildFailedError
+from builder.backends.http_fetcher import HttpFetcher, HttpSettings
+from builder.backends.local_store import LocalStore
+from builder.backends.mirrors import find_locations, host_proxies
+from builder.cli.main import run
+from builder.cli.wiring import default_store
+from builder.model.lock import Lock, parse_lock
+from builder.pipeline.fetch import fetch_inputs
 from tests.fakes.silent_progress import SilentProgress
 
-# what the legs of recipes/quickstart need, and nothing else
-ROOT_PACKAGES = (
-    "coreutils",
-    "cryptsetup-bin",
-    "dash",
-    "kmod",
-    "libfaketime",
-    "libpython3.11-stdlib",
-    "locales",
-    "python3-minimal",
-    "squashfs-tools",
-    "util-linux",
-)
+RECIPE = Path(__file__).parents[2] / "recipes/quickstart"
+
+
+@dataclass(frozen=True)
+class RealRelease:
+    """A release of the quickstart made by the command line: its directory, manifest, artefacts and public key."""
+
+    out: Path
+    manifest: Path
+    artifacts: Path
+    public_key: Path
 
 
 @pytest.fixture(scope="session")
-def root_debs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The packages of a pinned root. TDX_BUILDER_TEST_DEBS names a directory that keeps them between runs."""
-    kept = os.environ.get("TDX_BUILDER_TEST_DEBS")
-    directory = Path(kept) if kept else tmp_path_factory.mktemp("debs")
-    archives = directory / "archives"
-    if not archives.is_dir():
-        try:
-            _download(directory)
-        except BuildFailedError as error:
-            pytest.skip(f"no packages from the Debian mirror of this host: {error.message}")
-    return sorted(archives.glob("*.deb"))
+def store() -> Path:
+    """The user's own store: what is fetched once stays, and every object is checked before it is used."""
+    return default_store()
+
+
+@pytest.fixture(scope="session")
+def quickstart_lock() -> Lock:
+    return parse_lock((RECIPE / "lock.json").read_bytes(), what="lock.json")
+
+
+@pytest.fixture(scope="session")
+def locked_inputs(store: Path, quickstart_lock: Lock) -> LocalStore:
+    """A store that has every locked package, fetched from the mirror of this host if need be."""
+    opened = LocalStore(store)
+    fetch_inputs(
+        quickstart_lock,
+        store=opened,
+        fetcher=HttpFetcher(HttpSettings(proxies=host_proxies())),
+        locations=find_locations((), None, environment=os.environ),
+        progress=SilentProgress(),
+    )
+    return opened
+
+
+def group_debs(lock: Lock, store: LocalStore, group: str) -> list[Path]:
+    """The packages of one group of the lock."""
+    paths = [store.path(package.sha256) for package in lock.group(group)]
+    return [path for path in paths if path is not None]
+
+
+@pytest.fixture(scope="session")
+def root_debs(quickstart_lock: Lock, locked_inputs: LocalStore) -> list[Path]:
+    """The packages of the root that builds artefacts."""
+    return group_debs(quickstart_lock, locked_inputs, "roots.tools")
 
 
 @pytest.fixture(scope="session")
 def pinned_root(root_debs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An unpacked root, shared by all tests: legs cannot change it."""
+    """That root, unpacked; legs cannot change it."""
     root = tmp_path_factory.mktemp("roots") / "tools"
     unpack_root(root_debs, root, SilentProgress())
     return root
 
 
-def _download(directory: Path) -> None:
-    """Let apt fetch the packages and all that they depend on, in a state of its own that has nothing installed."""
-    for name in ("lists/partial", "fetched/partial"):
-        (directory / name).mkdir(parents=True, exist_ok=True)
-    (directory / "status").touch()
-    options = {
-        "Dir::State::lists": directory / "lists",
-        "Dir::State::status": directory / "status",
-        "Dir::Cache": directory,
-        "Dir::Cache::archives": directory / "fetched",
-        "APT::Sandbox::User": "",
-        "Debug::NoLocking": "1",
-    }
-    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    run(["apt-get", *words, "update"])
-    run(["apt-get", *words, "install", "--download-only", "--yes", "--no-install-recommends", *ROOT_PACKAGES])
-    (directory / "fetched").rename(directory / "archives")
+@pytest.fixture(scope="session")
+def vmm_root(quickstart_lock: Lock, locked_inputs: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root with QEMU 10.0.2, unpacked."""
+    root = tmp_path_factory.mktemp("roots") / "vmm"
+    unpack_root(group_debs(quickstart_lock, locked_inputs, "roots.vmm"), root, SilentProgress())
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_release(
+    locked_inputs: LocalStore,  # noqa: ARG001 - they have to be there
+    store: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[RealRelease]:
+    """The quickstart, released by the command line as a user would."""
+    out = tmp_path_factory.mktemp("release")
+    key = out / "release-test-key"
+    assert run(["key", "new", str(key)]) == 0
+    arguments = ["--key", str(key), "--out", str(out), "--manifests", str(out / "manifests"), "--store", str(store)]
+    assert run(["release", str(RECIPE), *arguments, "--offline"]) == 0
+    (manifest,) = (out / "manifests").rglob("manifest.json")
+    yield RealRelease(out, manifest, out / "artifacts", out / "release-test-key.pub")

@@ -65,7 +65,7 @@ def test_the_log_of_a_pair_replays_to_its_quote(vectors: Path, pair: str) -> Non
     assert "00" * 48 not in list(rtmrs(parsed).values())[:3]
 
 
-def test_a_log_of_another_command_line_differs_in_rtmr2_only(vectors: Path) -> None:
+def test_the_log_of_another_boot_differs_in_rtmr2_only(vectors: Path) -> None:
     log = ccel(vectors, "pairs/qemu-direct-2g/ccel_other_cmdline.bin")
     assert differing(log, quote(vectors, "pairs/qemu-direct-2g/quote.bin")) == ["rtmr2"]
 
@@ -85,7 +85,8 @@ def test_a_moved_separator_does_not_replay(vectors: Path) -> None:
     assert separators == [Counter({"rtmr0": 2}), Counter({"rtmr0": 1, "rtmr1": 1})]
 
 
-def test_the_first_difference_of_two_boots_is_the_command_line(vectors: Path) -> None:
+def test_the_first_difference_of_two_boots_is_the_initrd(vectors: Path) -> None:
+    """The other log is called one of another command line; its load options are equal, its initrd is not."""
     one = ccel(vectors, "pairs/qemu-direct-2g/ccel.bin")
     other = ccel(vectors, "pairs/qemu-direct-2g/ccel_other_cmdline.bin")
     predicted = [
@@ -95,9 +96,9 @@ def test_the_first_difference_of_two_boots_is_the_command_line(vectors: Path) ->
     ]
     difference = first_difference(predicted, other)
     assert difference is not None
-    assert (difference.register, difference.position) == ("rtmr2", 0)
+    assert (difference.register, difference.position) == ("rtmr2", 1)
     assert difference.predicted is not None
-    assert difference.predicted.name == "LOADED_IMAGE::LoadOptions"
+    assert difference.predicted.name == "Linux initrd"
 
 
 @pytest.mark.parametrize("name", CCELS)
@@ -116,8 +117,8 @@ def test_changed_data_is_noticed(vectors: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["CCEL_data_ovmf", "CCEL_data_grub"])
 def test_records_are_those_another_parser_found(vectors: Path, name: str) -> None:
-    """The vectors hold the output of an independent parser (header record included)."""
-    expected = json.loads((vectors / "ccel" / f"{name}_out.json").read_text())["uefi_event_logs"][1:]
+    """The vectors hold the output of an independent parser."""
+    expected = json.loads((vectors / "ccel" / f"{name}_out.json").read_text())["uefi_event_logs"]
     found = ccel(vectors, f"ccel/{name}")
     assert [event.digest for event in found] == [entry["digests"][0]["digest"] for entry in expected]
     assert [event.index for event in found] == [entry["index"] for entry in expected]
@@ -128,13 +129,16 @@ def test_records_are_those_another_parser_found(vectors: Path, name: str) -> Non
 def test_a_log_cut_anywhere_in_its_records_is_refused_or_shorter(vectors: Path, name: str) -> None:
     log = (vectors / name).read_bytes()
     whole = parse_ccel(log)
-    for size in range(60, 4000, 37):
+    refused = 0
+    for size in range(60, log.rindex(whole[-1].data) + len(whole[-1].data), 37):
         try:
             part = parse_ccel(log[:size])
         except DocumentError:
-            continue
-        assert part == whole[: len(part)]
-        assert len(part) < len(whole)
+            refused += 1
+        else:
+            assert part == whole[: len(part)]
+            assert len(part) < len(whole)
+    assert refused > 20
 
 
 def expected_quotes(vectors: Path) -> dict[str, dict[str, Any]]:
@@ -202,13 +206,11 @@ def cbor_bytes(document: bytes, name: str) -> str:
 def test_mrtd_rtmr1_and_rtmr2_of_a_dstack_quote_follow_from_its_image(vectors: Path) -> None:
     """QEMU 8.2.2 measures two-pass; kernel, initrd and command line come from the image's own document."""
     document = dstack(vectors)
-    image = base64.b64decode(json.loads(json.loads(document["vm_config"])["tdx_measurement"]["measurement"]
-                                        if False else json.dumps(json.loads(document["vm_config"])["tdx_measurement"]["measurement"])))
+    vm_config = json.loads(document["vm_config"])
+    image = base64.b64decode(vm_config["tdx_measurement"]["measurement"])
     registers = parse_quote(bytes.fromhex(document["quote"])).body.registers
     assert registers.mrtd == cbor_bytes(image, "two_pass") != cbor_bytes(image, "single_pass")
     kernel = rtmr1_events(RULES_G2, kernel=cbor_bytes(image, "kernel_authenticode"), kernel_form=KernelForm.PATCHED)
-    linux = rtmr2_events(
-        load_options=cbor_bytes(image, "cmdline_sha384"), initrd=cbor_bytes(image, "initrd_sha384")
-    )
+    linux = rtmr2_events(load_options=cbor_bytes(image, "cmdline_sha384"), initrd=cbor_bytes(image, "initrd_sha384"))
     assert replay(kernel)["rtmr1"] == registers.rtmr1
     assert replay(linux)["rtmr2"] == registers.rtmr2

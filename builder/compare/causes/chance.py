@@ -15,7 +15,7 @@ _TEMPORARY = re.compile(rb"/tmp\.[0-9A-Za-z]{6,}|/tmp[0-9A-Za-z_]{8,}|/cc[0-9A-Z
 
 
 def process_id_cause(windows: Windows) -> Cause | None:
-    """`pid` where GNU tar wrote it: in the names of extension headers, if POSIXLY_CORRECT is set (`determinism.md` 3.3)."""
+    """`pid` where GNU tar writes it: in the names of extension headers, with POSIXLY_CORRECT (`determinism.md` 3.3)."""
     left, right = (_touching(_PAX_NAME, window) for window in (windows.a, windows.b))
     if not left or not right or left[0] == right[0]:
         return None

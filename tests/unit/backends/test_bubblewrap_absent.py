@@ -1,5 +1,7 @@
 """What an engine says that cannot work here, and what it asks of a root; no sandbox is needed for that."""
 
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from builder.backends.bubblewrap import Bubblewrap
 from builder.backends.leg_arguments import check_root
+from builder.backends.process import run
 from builder.errors import DocumentError, ExitStatus, MissingError
 from builder.model.variation import VARIATION_A, VARIATION_B, Variation
 
@@ -46,6 +49,28 @@ def test_forbidden_user_namespaces_are_explained(tmp_path: Path) -> None:
     assert "AppArmor" in str(caught.value.hint)
     assert "user namespaces" in str(caught.value.hint)
     assert not (tmp_path / "scratch").exists()
+
+
+TRY_WITHOUT_NAMESPACES = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from builder.backends.bubblewrap import Bubblewrap
+from builder.errors import MissingError
+try:
+    Bubblewrap().engine_version
+except MissingError as error:
+    print(error.hint)
+"""
+
+
+def test_the_setting_that_forbids_user_namespaces_is_named() -> None:
+    """In a namespace of its own, where the limit of this machine can be set to 0 without touching it."""
+    if shutil.which("bwrap") is None or shutil.which("unshare") is None:
+        pytest.skip("bwrap or unshare is not installed")
+    forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    command = [sys.executable, "-c", TRY_WITHOUT_NAMESPACES, str(Path(__file__).parents[3])]
+    output = run(["unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh", *command]).stdout.decode()
+    assert output.startswith("user namespaces are forbidden by /proc/sys/user/max_user_namespaces = 0: ")
 
 
 def test_a_leg_without_variations_needs_nothing_of_its_root(tmp_path: Path) -> None:

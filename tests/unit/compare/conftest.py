@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 
@@ -22,17 +21,7 @@ SHIFT = 400 * 86400
 AXES_A = {"kernel": "6.1.0-42-amd64", "num_cpus": "affinity 16, online 16", "timezone": "+0000"}
 AXES_B = {"kernel": "2.6.61-42-amd64", "num_cpus": "affinity 1, online 1", "timezone": "+1400"}
 
-VECTORS = Path(__file__).parents[4] / "shared" / "vectors"
-
 Explain = Callable[..., ArtifactComparison]
-
-
-@pytest.fixture(scope="session")
-def vectors() -> Path:
-    """The shared test vectors; without them the tests that need them are skipped, out loud."""
-    if not VECTORS.is_dir():
-        pytest.skip(f"the shared vectors are not at {VECTORS}")
-    return VECTORS
 
 
 def known_leg(variation: Variation, axes: dict[str, str], **not_varied: str) -> KnownLeg:

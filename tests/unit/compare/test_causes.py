@@ -64,7 +64,7 @@ CATALOGUE = [
     ("ND-C06 home", (b"prefix=/root/.local", b"prefix=/nonexistent/home-of-leg-b/.local"), CauseName.PATH),
     ("ND-C07 PATH", (VARIATION_A.path.encode(), VARIATION_B.path.encode()), CauseName.PATH),
     ("ND-C09 environment", (b"LANG=x\n", b"CAPTURED_BY=leg b\nLANG=x\n"), CauseName.ENVIRONMENT),
-    ("ND-C10 TMPDIR", (b"in /tmp/x", b"in /var/tmp/scratch/x"), CauseName.PATH),
+    ("ND-C10 TMPDIR", (b"in /tmp/file", b"in /var/tmp/scratch/file"), CauseName.PATH),
     ("ND-C13 build path", (b"\0/build/a/m.c\0", b"\0%b/m.c\0" % VARIATION_B.build_path.encode()), CauseName.PATH),
     (
         "build path in UTF-16",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.compare.diff import CHUNK, MAX_RUNS, Run, differing_runs, first_difference
+from builder.compare.diff import CHUNK, MAX_RUN, MAX_RUNS, Run, differing_runs, first_difference
 from builder.compare.source import BytesSource, Extent, in_memory, whole
 from builder.errors import DocumentError
 
@@ -45,6 +45,14 @@ def test_more_runs_than_are_listed_are_not_forgotten() -> None:
     runs, more = differing_runs(in_memory(a), in_memory(b))
     assert len(runs) == MAX_RUNS
     assert more
+
+
+def test_a_long_run_is_listed_once_and_not_measured_to_its_end() -> None:
+    length = 4 * MAX_RUN
+    runs, _ = differing_runs(in_memory(bytes(length)), in_memory(b"\1\0" * (length // 2)))
+    assert len(runs) == 1
+    assert runs[0].offset == 0
+    assert MAX_RUN < runs[0].a_length <= length
 
 
 @given(BYTES, BYTES)

@@ -1,6 +1,7 @@
 """A difference planted in one place is found there: artefact, member, offset, kind and register."""
 
 import gzip
+import io
 import json
 import lzma
 import tarfile
@@ -161,6 +162,57 @@ def test_a_pax_time_is_a_field_of_its_member(explained: Explain) -> None:
     found = only(explained(a, b, name="app.tar"))
     assert (found.path, found.field, found.kind) == (("app.tar", "etc/hostname"), "atime", DifferenceKind.MTIME)
     assert found.cause.name is CauseName.CLOCK
+
+
+@pytest.mark.parametrize("layout", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_the_target_of_a_long_link(explained: Explain, layout: int) -> None:
+    sides = []
+    for end in ("x", "y"):
+        output = io.BytesIO()
+        with tarfile.open(fileobj=output, mode="w", format=layout) as archive:
+            info = tarfile.TarInfo("link")
+            info.type, info.linkname = tarfile.SYMTYPE, "long/" * 30 + end
+            archive.addfile(info)
+        sides.append(output.getvalue())
+    found = only(explained(*sides, name="app.tar"))
+    assert (found.path, found.field, found.artifact_offset) == (("app.tar", "link"), "link", None)
+    assert (found.a_excerpt[-1], found.b_excerpt[-1]) == ("x", "y")
+
+
+def test_the_owner_by_name_in_a_tar_header(explained: Explain) -> None:
+    a = tar_of(ENTRIES[1:2])
+    b = bytearray(a)
+    b[265:270] = b"alice"
+    b[148:156] = b"%06o\0 " % (sum(b[:512]) - sum(b[148:156]) + sum(b" " * 8))
+    found = only(explained(a, bytes(b), name="app.tar"))
+    assert (found.kind, found.field, found.b_excerpt) == (DifferenceKind.OWNER, "user", "alice")
+    assert found.artifact_offset == 265
+
+
+@pytest.mark.parametrize(("size", "known"), [("9", True), ("nine", False), ("9" * 21, False)])
+def test_a_size_in_a_pax_record_is_the_size(size: str, known: bool, explained: Explain) -> None:
+    sides = []
+    for end in (b"x", b"y"):
+        data = tar_of([Entry("big", b"12345678" + end)], layout=tarfile.PAX_FORMAT, comment="size=")
+        record = b"%d size=%b\n"
+        line = next(record % (n, size.encode()) for n in range(40) if len(record % (n, size.encode())) == n)
+        header = tarfile.TarInfo("pax")
+        header.type, header.size = tarfile.XHDTYPE, len(line)
+        sides.append(header.tobuf(tarfile.GNU_FORMAT) + line.ljust(512, b"\0") + data[1024:])
+    artifact = explained(*sides, name="app.tar")
+    assert (only(artifact).path == ("app.tar", "big")) is known
+    assert any("pax size" in note for note in artifact.notes) is not known
+
+
+def test_the_name_in_a_gzip_header(explained: Explain) -> None:
+    sides = []
+    for name in ("/build/a", "/build/b"):
+        output = io.BytesIO()
+        with gzip.GzipFile(name, "wb", fileobj=output, mtime=0) as file:
+            file.write(b"data")
+        sides.append(output.getvalue())
+    found = only(explained(*sides))
+    assert (found.field, found.a_excerpt, found.b_excerpt) == ("name", "a", "b")
 
 
 def test_a_file_in_a_layer_of_an_app_image(explained: Explain) -> None:

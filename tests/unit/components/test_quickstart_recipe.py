@@ -42,5 +42,5 @@ def test_a_guest_that_cannot_go_on_never_goes_on(path: str) -> None:
 def test_no_mirror_is_named(recipe: Recipe) -> None:
     text = (DIRECTORY / "recipe.yaml").read_text(encoding="ascii")
     assert "://" not in text
-    assert "debian.org" not in text
+    assert ".org" not in text
     assert [archive.name for archive in recipe.archives] == ["debian"]

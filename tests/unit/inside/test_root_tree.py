@@ -94,6 +94,13 @@ def test_accounts_are_the_masters_of_base_passwd(root: Root) -> None:
     assert (root["etc/passwd"][1], root["etc/group"][1]) == (b"root:*:0:0\n", b"root:*:0:\n")
 
 
+def test_accounts_are_made_even_if_their_masters_are_excluded(leg: LegDirectory, parameters: dict[str, Any]) -> None:
+    leg.make("root_tree", {**parameters, "exclude": ["usr/share/base-passwd"]})
+    root = root_of(leg)
+    assert root["etc/passwd"][1] == b"root:*:0:0\n"
+    assert "usr/share/base-passwd/passwd.master" not in root
+
+
 def test_scanners_find_every_package(root: Root) -> None:
     records = {name: data for name, (_, data) in root.items() if name.startswith("var/lib/dpkg/status.d/")}
     assert records == {

@@ -91,7 +91,7 @@ def test_bad_records_are_refused(record: bytes) -> None:
         HEADER.replace(b"Spec ID Event03", b"Spec ID Event02"),
         b"\2" + HEADER[1:],
         HEADER[:8] + b"\1" + HEADER[9:],
-        HEADER[:32 + 21] + b"\1" + HEADER[32 + 22 :],
+        HEADER[: 32 + 21] + b"\1" + HEADER[32 + 22 :],
     ],
     ids=["zeros", "older format", "index 2", "a digest", "another version"],
 )
@@ -165,7 +165,9 @@ def test_data_is_believed_only_if_the_digest_covers_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x1b[31mred", b"\xff\xfe", b"x" * 101, "\u202e".encode(), b"a\nb"], ids=["escape", "bytes", "long", "bidi", "line"]
+    "data",
+    [b"\x1b[31mred", b"\xff\xfe", b"x" * 101, "\u202e".encode(), b"a\nb"],
+    ids=["escape", "bytes", "long", "bidi", "line"],
 )
 def test_a_name_from_a_log_is_harmless_to_show(data: bytes) -> None:
     assert event_name(EV_EFI_ACTION, data) == ""

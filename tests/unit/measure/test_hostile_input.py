@@ -132,7 +132,7 @@ def test_the_examples_are_valid(parser: Parser, valid: bytes, offsets: range) ->
 @EVERY
 @given(data=st.binary(max_size=600))
 @settings(max_examples=40)
-def test_arbitrary_bytes(parser: Parser, valid: bytes, offsets: range, data: bytes) -> None:  # noqa: ARG001
+def test_arbitrary_bytes(parser: Parser, valid: bytes, offsets: range, data: bytes) -> None:
     feed(parser, data)
 
 

@@ -75,7 +75,7 @@ def test_an_initrd_is_page_aligned_inside_low_memory_or_refused(size: int, memor
         assert size >= min(memory, 2 * GIB) - 0x28001
     else:
         assert address % 4096 == 0
-        assert 0 <= address
+        assert address >= 0
         assert address + size <= memory - 0x28000
 
 

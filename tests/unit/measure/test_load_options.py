@@ -8,7 +8,11 @@ from builder.model.launch_profile import InitrdArgument
 
 
 def test_the_initrd_argument_is_a_suffix_or_a_prefix_or_absent() -> None:
-    expected = {None: "a b\0", InitrdArgument.SUFFIX: "a b initrd=initrd\0", InitrdArgument.PREFIX: "initrd=initrd a b\0"}
+    expected = {
+        None: "a b\0",
+        InitrdArgument.SUFFIX: "a b initrd=initrd\0",
+        InitrdArgument.PREFIX: "initrd=initrd a b\0",
+    }
     for argument, text in expected.items():
         assert encode_load_options("a b", argument) == text.encode("utf-16-le")
 

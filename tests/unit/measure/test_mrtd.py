@@ -22,9 +22,7 @@ def slow_stream(firmware: bytes, page_order: PageOrder) -> Iterator[bytes]:
         for page in range(0, section.memory_size, 4096):
             added.append(b"" if section.augments else record(b"MEM.PAGE.ADD", section.address + page))
             chunks = range(page, page + 4096, 256) if section.extends else ()
-            extended.append(
-                b"".join(record(b"MR.EXTEND", section.address + at) + raw[at : at + 256] for at in chunks)
-            )
+            extended.append(b"".join(record(b"MR.EXTEND", section.address + at) + raw[at : at + 256] for at in chunks))
         if page_order is PageOrder.TWO_PASS:
             yield b"".join(added) + b"".join(extended)
         else:

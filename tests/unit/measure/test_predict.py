@@ -25,8 +25,19 @@ from builder.measure import (
     reference_values_document,
     replay,
 )
+from builder.measure.firmware_volume import TD_TCG2_DXE
 from builder.model.recipe import VmmSpec
-from tests.fakes.boot_files import CFV, SECTIONS_S, Firmware, acpi_tables, bzimage
+from tests.fakes.boot_files import (
+    CFV,
+    DXE_CORE,
+    SECTIONS_S,
+    SOME_FILE,
+    Firmware,
+    acpi_tables,
+    bzimage,
+    ffs_file,
+    volume,
+)
 
 FILES = BootFiles(Firmware().encode(), bzimage(), b"initrd", "console=ttyS0")
 VMM = VmmSpec("qemu", "10.2.1", "q35,smm=off,pic=off", "Skylake-Server,phys-bits=46", ("virtio-rng-pci",))
@@ -166,7 +177,9 @@ def test_a_guest_without_initrd_measures_none() -> None:
     assert Measurer(files).predict(patched, prediction.acpi).registers.rtmr1
 
 
-@given(st.lists(st.tuples(st.integers(1, 8), st.sampled_from([512 << 20, GIB, 2 * GIB, 3 * GIB])), min_size=2, unique=True))
+@given(
+    st.lists(st.tuples(st.integers(1, 8), st.sampled_from([512 << 20, GIB, 2 * GIB, 3 * GIB])), min_size=2, unique=True)
+)
 @settings(max_examples=20)
 def test_a_matrix_gives_what_each_shape_alone_gives(shapes: list[Shape]) -> None:
     together = matrix(*shapes, vmm="8.2.2")
@@ -205,6 +218,8 @@ def test_unusable_files_are_refused_at_once() -> None:
         Measurer(dataclasses.replace(FILES, firmware=b"firmware"))
     with pytest.raises(DocumentError, match="kernel"):
         Measurer(dataclasses.replace(FILES, kernel=b"kernel"))
+    with pytest.raises(DocumentError, match="initrd"):
+        Measurer(dataclasses.replace(FILES, initrd=b""))
 
 
 @pytest.mark.parametrize("stores", [0, 2])
@@ -214,6 +229,27 @@ def test_firmware_without_one_variable_store_is_refused(stores: int) -> None:
     files = dataclasses.replace(FILES, firmware=Firmware(sections=sections).encode())
     with pytest.raises(DocumentError, match=f"{stores} CFV sections"):
         Measurer(files).predict(VALUES.predictions[0].profile, VALUES.predictions[0].acpi)
+
+
+def firmware_with(driver: bool) -> bytes:
+    files = [ffs_file(SOME_FILE, b"core", kind=DXE_CORE), *([ffs_file(TD_TCG2_DXE, b"driver")] if driver else [])]
+    return Firmware(extra={0x2000: volume(files)}, filler=bytes(16)).encode()
+
+
+@pytest.mark.parametrize(("stated", "real"), [(True, False), (False, True)])
+def test_a_profile_that_contradicts_the_firmware_is_refused(stated: bool, real: bool) -> None:
+    made_of = dataclasses.replace(FILES, firmware=firmware_with(stated))
+    profile = profile_of((1, GIB), files=made_of)
+    Measurer(made_of).predict(profile, acpi_of((1, GIB)))
+    Measurer(FILES).predict(profile, acpi_of((1, GIB)))  # of this file nothing can be told, so nothing contradicts
+    with pytest.raises(DocumentError, match="measuring driver is"):
+        Measurer(dataclasses.replace(FILES, firmware=firmware_with(real))).predict(profile, acpi_of((1, GIB)))
+
+
+def test_a_profile_of_another_kernel_is_refused() -> None:
+    other = profile_of((1, GIB), files=dataclasses.replace(FILES, kernel=bzimage(release=b"6.1.0")))
+    with pytest.raises(DocumentError, match=r"of kernel '6\.1\.0', the file says '6\.12\.1-test'"):
+        Measurer(FILES).predict(other, acpi_of((1, GIB)))
 
 
 def test_the_document_gives_the_values_back() -> None:

@@ -116,9 +116,7 @@ def test_a_version_is_three_numbers(text: str) -> None:
         ("10.2.0", "202411", KernelForm.RAW, False),
     ],
 )
-def test_it_takes_both_versions_to_know_the_kernel_form(
-    vmm: str, edk2: str, form: KernelForm, confirmed: bool
-) -> None:
+def test_it_takes_both_versions_to_know_the_kernel_form(vmm: str, edk2: str, form: KernelForm, confirmed: bool) -> None:
     assert kernel_form_for(vmm, edk2) == (form, confirmed)
 
 
@@ -180,7 +178,13 @@ def test_the_kernels_release_decides_what_is_said_of_its_stub(release: bytes, ca
 
 @pytest.mark.parametrize(
     ("machine", "open_question"),
-    [("q35", True), ("q35,smm=off", True), ("q35,pic=off", True), ("q35,pic=off,smm=off", False), ("q35,xpic=off", True)],
+    [
+        ("q35", True),
+        ("q35,smm=off", True),
+        ("q35,pic=off", True),
+        ("q35,pic=off,smm=off", False),
+        ("q35,xpic=off", True),
+    ],
 )
 def test_a_machine_that_leaves_pic_or_smm_open_is_reported(machine: str, open_question: bool) -> None:
     caveats = profile(vmm=dataclasses.replace(VMM, machine=machine)).caveats

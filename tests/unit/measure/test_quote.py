@@ -36,9 +36,7 @@ def test_fields_are_taken_from_their_offsets(version: int) -> None:
     assert body.td_attributes == BODY[120:128].hex()
     assert body.mrtd == BODY[136:184].hex()
     assert body.mrownerconfig == BODY[280:328].hex()
-    assert [body.rtmr0, body.rtmr1, body.rtmr2, body.rtmr3] == [
-        BODY[at : at + 48].hex() for at in (328, 376, 424, 472)
-    ]
+    assert [body.rtmr0, body.rtmr1, body.rtmr2, body.rtmr3] == [BODY[at : at + 48].hex() for at in (328, 376, 424, 472)]
     assert body.report_data == BODY[520:584].hex()
     assert body.tee_tcb_svn2 is None
     assert body.mrservicetd is None

@@ -1,6 +1,7 @@
 """The TD HOB list (`measurement.md` 4.1); its digests are checked in tests/vectors."""
 
 import struct
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ def resources(hobs: bytes) -> list[tuple[int, int, int]]:
 def test_the_ranges_are_sorted_and_cover_all_memory_once(mebibytes: int) -> None:
     ranges = resources(td_hob_list(LAYOUT_S, mebibytes * MIB))
     assert ranges == sorted(ranges, key=lambda each: each[1])
-    assert all(before[2] <= after[1] for before, after in zip(ranges, ranges[1:], strict=False))
+    assert all(before[2] <= after[1] for before, after in pairwise(ranges))
     assert sum(end - start for _, start, end in ranges) == mebibytes * MIB
     assert all(start < end for _, start, end in ranges)
 

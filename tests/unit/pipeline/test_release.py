@@ -97,9 +97,7 @@ def test_an_artefact_that_only_one_leg_has_is_a_difference(tmp_path: Path) -> No
 
 
 def test_legs_without_artefacts_are_not_identical(tmp_path: Path) -> None:
-    a, b = (
-        replace(leg, record=replace(leg.record, artifacts=())) for leg in build_small(tmp_path, FakeSandbox(STEPS))
-    )
+    a, b = (replace(leg, record=replace(leg.record, artifacts=())) for leg in build_small(tmp_path, FakeSandbox(STEPS)))
     with pytest.raises(LegsDifferError, match="no artefact at all"):
         release(order_in(tmp_path), (a, b), never_measured, unexplained)
 
@@ -150,8 +148,8 @@ def test_a_failure_of_measuring_or_signing_publishes_nothing_and_the_next_run_wo
 
     with pytest.raises(MissingError, match="QEMU"):
         release(order_in(tmp_path), legs, failing, unexplained)
+    order = replace(order_in(tmp_path), signer=FailingSigner())
     with pytest.raises(MissingError, match="token"):
-        order = replace(order_in(tmp_path), signer=FailingSigner())
         release(order, legs, lambda _leg: sample_values(), unexplained)
     assert not (tmp_path / "manifests").exists()
     assert publish(tmp_path, legs).path.is_file()
