@@ -20,7 +20,7 @@ class Progress(Protocol):
         """`task` begins; `total` in bytes or units where known."""
 
     def advance(self, task: str, amount: int) -> None:
-        """`amount` more of `task` is done."""
+        """`amount` more of `task` is done; a negative amount if some of it has to be done again."""
 
     def finish(self, task: str, note: str = "") -> None:
         """`task` ended."""

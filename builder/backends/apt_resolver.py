@@ -175,8 +175,8 @@ class _Apt:
     def _date(self, suite: str) -> str:
         lists = self._state / "state" / "lists"
         files = [path for kind in ("InRelease", "Release") for path in lists.glob(f"*_dists_{suite}_{kind}")]
-        if not files:
-            raise FetchError(f"suite {suite}: apt downloaded no Release file")
+        if len(files) != 1:
+            raise FetchError(f"suite {suite}: apt has {len(files)} Release files of it, wanted one")
         return parse_release_time(files[0].read_text("utf-8", "replace"), what=f"Release file of suite {suite}")
 
     def _run(self, argv: Sequence[str], *, timeout: float, accept: Sequence[int] = (0,)) -> CompletedRun:

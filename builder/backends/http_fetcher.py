@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from requests import Session
 
 
+_TASK = "fetch"
+
+
 @dataclass(frozen=True)
 class HttpSettings:
     """How to fetch: files at a time, attempts per address, seconds before the second one (doubled for each further).
@@ -59,8 +62,10 @@ class HttpFetcher:
         missing = {file.sha256: file for file in files if store.path(file.sha256) is None}
         if not missing:
             return 0
+        progress.start(_TASK, sum(file.size for file in missing.values()))
         with _session() as session:
             failures = _run_all(_Job(self._settings, session, store, progress), list(missing.values()))
+        progress.finish(_TASK, f"{len(missing) - len(failures)} of {len(missing)} files")
         if failures:
             listed = "".join(f"\n  {failure}" for failure in sorted(failures))
             raise FetchError(f"{len(failures)} of {len(missing)} files could not be fetched:{listed}")
@@ -134,7 +139,7 @@ class _Download:
     def __init__(self, job: _Job, file: RemoteFile) -> None:
         self._job = job
         self._file = file
-        self._shown: int | None = None
+        self._shown = 0
 
     def run(self) -> None:
         reasons = []
@@ -144,8 +149,7 @@ class _Download:
             except FetchError as error:
                 reasons.append(f"{without_credentials(url)}: {error.message}")
             else:
-                return self._job.progress.finish(self._file.name)
-        self._job.progress.finish(self._file.name, "failed")
+                return
         raise FetchError(f"{self._file.name}: {'; '.join(reasons) or 'no address to fetch it from'}")
 
     def _from_address(self, url: str) -> None:
@@ -187,8 +191,5 @@ class _Download:
 
     def _received(self, size: int) -> None:
         self._job.check()
-        if self._shown is None or size < self._shown:
-            self._job.progress.start(self._file.name, self._file.size)
-            self._shown = 0
-        self._job.progress.advance(self._file.name, size - self._shown)
+        self._job.progress.advance(_TASK, size - self._shown)  # less than nothing when the file starts over
         self._shown = size

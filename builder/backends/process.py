@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from builder.backends.output_pump import OutputPump
 from builder.errors import BuilderError, BuildFailedError, MissingError
 from builder.ports import LogSink
 
-_TAIL = 4000
-_CHUNK = 1 << 16
 _DRAIN_SECONDS = 5.0
 # program -> the Debian package that has it, where the name does not say so
 _PACKAGES = {
@@ -29,13 +28,11 @@ _PACKAGES = {
     "apt-config": "apt",
     "apt-get": "apt",
     "bwrap": "bubblewrap",
-    "dpkg": "dpkg",
     "dpkg-deb": "dpkg",
     "dpkg-query": "dpkg",
     "newuidmap": "uidmap",
     "newgidmap": "uidmap",
     "qemu-system-x86_64": "qemu-system-x86",
-    "swtpm": "swtpm",
     "unshare": "util-linux",
 }
 
@@ -76,7 +73,8 @@ class Program:
         self._command = command
         self._popen = popen
         self._pidfd = pidfd
-        self.pumps: list[_Pump] = []
+        self._mutex = threading.Lock()
+        self.pumps: list[OutputPump] = []
         self.feeder: threading.Thread | None = None
 
     @property
@@ -104,16 +102,24 @@ class Program:
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Its exit status (negative: the signal that ended it), or None after `timeout` seconds."""
-        if not self._ended_within(timeout):
-            return None
-        self.kill()  # before reaping: until then no other process can get this group's id
-        return self._popen.wait()
+        return self.end() if self._ended_within(timeout) else None
 
     def kill(self) -> None:
-        """Kill whatever is left of its process group; harmless when nothing is."""
-        if self._popen.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._popen.pid, signal.SIGKILL)
+        """Kill whatever is left of its process group; harmless when nothing is. For any thread."""
+        with self._mutex:
+            self._kill()
+
+    def end(self) -> int:
+        """Kill whatever is left of its process group; gives its exit status."""
+        with self._mutex:
+            self._kill()  # before reaping: until then no other process can get this group's id
+            return self._popen.wait()
+
+    def raise_log_error(self) -> None:
+        """What the log raised in another thread, raised in this one."""
+        for pump in self.pumps:
+            if pump.error is not None:
+                raise pump.error
 
     def end_of_output(self) -> str:
         """The last lines of what it wrote, for an error message (standard error only, if interactive)."""
@@ -127,45 +133,17 @@ class Program:
             text += "\n  end of its output:\n" + "\n".join(f"    {line}" for line in output.splitlines())
         return failure(text)
 
+    def _kill(self) -> None:
+        if self._popen.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
+
     def _ended_within(self, timeout: float | None) -> bool:
         if self._popen.returncode is not None:
             return True
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         return bool(poll.poll(None if timeout is None else max(0, int(timeout * 1000))))
-
-
-class _Pump(threading.Thread):
-    """Reads a pipe to its end: into memory, or into a log and only the tail into memory."""
-
-    def __init__(self, pipe: IO[bytes], log: LogSink | None, *, keep: bool) -> None:
-        super().__init__(daemon=True)
-        self._pipe = pipe
-        self._log = log
-        self._keep = keep
-        self._data = bytearray()
-        self.error: Exception | None = None
-        self.start()
-
-    def run(self) -> None:
-        while chunk := os.read(self._pipe.fileno(), _CHUNK):
-            self._data += chunk
-            if not self._keep and len(self._data) > 4 * _TAIL:
-                del self._data[:-_TAIL]
-            if self._log is not None and self.error is None:
-                self._write_log(self._log, chunk)
-
-    def _write_log(self, log: LogSink, chunk: bytes) -> None:
-        try:
-            log(chunk)
-        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread; the pipe must be read on
-            self.error = error
-
-    def data(self) -> bytes:
-        return bytes(self._data) if self._keep else b""
-
-    def tail(self) -> str:
-        return bytes(self._data[-_TAIL:]).decode("utf-8", "replace").strip()
 
 
 def run(
@@ -195,9 +173,7 @@ def run(
             raise program.error(failure, f"did not end within {timeout:g} s")
     if status not in accept:
         raise program.error(failure, f"ended with {_status_text(status)}")
-    for pump in program.pumps:
-        if pump.error is not None:
-            raise pump.error
+    program.raise_log_error()
     outputs = [pump.data() for pump in program.pumps]
     return CompletedRun(command.argv, status, outputs[0], outputs[1] if len(outputs) > 1 else b"")
 
@@ -216,13 +192,15 @@ def start(
     """A program that runs during the block and is killed with its whole process group at the end of it.
 
     With `interactive`, `Program.stdin` and `Program.stdout` are pipes of the caller's, and only standard error goes to
-    `log`; otherwise standard input is empty and all output goes to `log`. MissingError if the program is not there.
+    `log`; otherwise standard input is empty and all output goes to `log`. What the log raised is raised at the end of
+    the block. MissingError if the program is not there.
     """
     command = _Command(tuple(argv), environment, cwd)
     with _started(command, umask=umask, log=log, pass_fds=pass_fds, interactive=interactive, keep=False) as program:
         if not interactive:
             program.stdin.close()
         yield program
+    program.raise_log_error()
 
 
 @contextmanager
@@ -235,7 +213,7 @@ def _started(
     program = Program(command, popen, pidfd)
     try:
         pipes = [popen.stderr] if interactive else [popen.stdout, popen.stderr]
-        program.pumps = [_Pump(pipe, log, keep=keep) for pipe in pipes if pipe is not None]
+        program.pumps = [OutputPump(pipe, log, keep=keep) for pipe in pipes if pipe is not None]
         yield program
     finally:
         _clean_up(program, popen)
@@ -286,8 +264,7 @@ def _feed(program: Program, data: bytes) -> None:
 
 
 def _clean_up(program: Program, popen: subprocess.Popen[bytes]) -> None:
-    program.kill()
-    popen.wait()
+    program.end()
     threads: list[threading.Thread | None] = [program.feeder, *program.pumps]
     for thread in threads:
         if thread is not None:

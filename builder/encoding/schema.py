@@ -40,7 +40,9 @@ def coerce(node: Node, *, schema_name: str, what: str) -> Any:
 
 def validate(document: Any, *, schema_name: str, what: str) -> None:
     """DocumentError with the path of every deviation (at most five) from the published schema."""
-    errors = sorted(_validator(schema_name).iter_errors(document), key=lambda error: list(map(str, error.absolute_path)))
+    errors = sorted(
+        _validator(schema_name).iter_errors(document), key=lambda error: list(map(str, error.absolute_path))
+    )
     deviations = list(dict.fromkeys(f"{_path(error.absolute_path)}: {_reason(error)}" for error in errors))
     if deviations:
         more = f"; and {len(deviations) - 5} more" if len(deviations) > 5 else ""

@@ -1,4 +1,4 @@
-"""A Debian archive with signed suites, made in memory for a local mirror: indexes only, as that is all apt resolves from.
+"""A Debian archive with signed suites on a local mirror: indexes only, as that is all apt resolves from.
 
 A key is made with gpg for each archive; nothing outside of the directory given is touched.
 """

@@ -1,7 +1,8 @@
-"""The quickstart's locked inputs, pinned roots and one real release, made once a test process and shared."""
+"""The quickstart's locked inputs, pinned roots and one real release, made once and shared by all test processes."""
 
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,33 +68,44 @@ def root_debs(quickstart_lock: Lock, locked_inputs: LocalStore) -> list[Path]:
     return group_debs(quickstart_lock, locked_inputs, "roots.tools")
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A directory that the first test process to ask for it makes, and all others share."""
+    base = factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
+    shared.mkdir(exist_ok=True)
+    directory = shared / name
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / f"{name}.made").exists():
+            make(directory)
+            (shared / f"{name}.made").touch()
+    return directory
+
+
 @pytest.fixture(scope="session")
 def pinned_root(root_debs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That root, unpacked; legs cannot change it."""
-    root = tmp_path_factory.mktemp("roots") / "tools"
-    unpack_root(root_debs, root, SilentProgress())
-    return root
+    return made_once(tmp_path_factory, "tools", lambda root: unpack_root(root_debs, root, SilentProgress()))
 
 
 @pytest.fixture(scope="session")
 def vmm_root(quickstart_lock: Lock, locked_inputs: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root with QEMU 10.0.2, unpacked."""
-    root = tmp_path_factory.mktemp("roots") / "vmm"
-    unpack_root(group_debs(quickstart_lock, locked_inputs, "roots.vmm"), root, SilentProgress())
-    return root
+    debs = group_debs(quickstart_lock, locked_inputs, "roots.vmm")
+    return made_once(tmp_path_factory, "vmm", lambda root: unpack_root(debs, root, SilentProgress()))
 
 
 @pytest.fixture(scope="session")
-def real_release(
-    locked_inputs: LocalStore,  # noqa: ARG001 - they have to be there
-    store: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[RealRelease]:
+def real_release(locked_inputs: LocalStore, store: Path, tmp_path_factory: pytest.TempPathFactory) -> RealRelease:
     """The quickstart, released by the command line as a user would."""
-    out = tmp_path_factory.mktemp("release")
-    key = out / "release-test-key"
-    assert run(["key", "new", str(key)]) == 0
-    arguments = ["--key", str(key), "--out", str(out), "--manifests", str(out / "manifests"), "--store", str(store)]
-    assert run(["release", str(RECIPE), *arguments, "--offline"]) == 0
+
+    def make(out: Path) -> None:
+        out.mkdir()
+        key = out / "release-test-key"
+        assert run(["key", "new", str(key)]) == 0
+        options = ["--key", str(key), "--out", str(out), "--manifests", str(out / "manifests"), "--store", str(store)]
+        assert run(["release", str(RECIPE), *options, "--offline"]) == 0
+
+    out = made_once(tmp_path_factory, "release", make)
     (manifest,) = (out / "manifests").rglob("manifest.json")
-    yield RealRelease(out, manifest, out / "artifacts", out / "release-test-key.pub")
+    return RealRelease(out, manifest, out / "artifacts", out / "release-test-key.pub")

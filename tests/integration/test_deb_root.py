@@ -11,6 +11,7 @@ from builder.backends.deb_root import unpack_root
 from builder.backends.process import run
 from builder.backends.scratch import remove_tree
 from builder.errors import DocumentError
+from builder.normalize.deb import control_paragraph
 from tests.fakes.deb_files import deb_file, member
 from tests.fakes.silent_progress import SilentProgress
 
@@ -163,7 +164,8 @@ def test_progress_is_told_every_byte(tmp_path: Path) -> None:
 def test_a_real_root_has_the_files_that_dpkg_would_unpack(
     root_debs: list[Path], pinned_root: Path, tmp_path: Path
 ) -> None:
-    deb = next(deb for deb in root_debs if deb.name.startswith("coreutils_"))
+    wanted = b"Package: coreutils\n"
+    deb = next(deb for deb in root_debs if control_paragraph(deb.read_bytes(), what=deb.name).startswith(wanted))
     run(["dpkg-deb", "--extract", str(deb), str(tmp_path)])
     files = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink()]
     assert len(files) > 100

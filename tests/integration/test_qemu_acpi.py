@@ -1,7 +1,6 @@
 """The ACPI tables of a real QEMU 10.0.2 from a pinned root, against a live TD and published digests."""
 
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,15 +18,6 @@ pytestmark = pytest.mark.network
 
 GIB = 1 << 30
 CAPTURE = Path(__file__).parents[3] / "shared/vectors/acpi/fortanix-runtime-capture/acpi_tables.bin"
-
-
-@pytest.fixture(scope="session")
-def vmm_root() -> Path:
-    """A pinned root with Debian's QEMU 10.0.2 (`unpack_root` of bookworm-backports' qemu-system-x86)."""
-    root = os.environ.get("TDX_BUILDER_TEST_VMM_ROOT")
-    if root is None:
-        pytest.skip("TDX_BUILDER_TEST_VMM_ROOT names no pinned root with QEMU 10.0.2")
-    return Path(root)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,7 @@
-"""The quickstart image boots under emulation and runs its app, and one wrong bit keeps it from doing so.
-
-TDX_BUILDER_RELEASE names a directory with the artefacts of recipes/quickstart, TDX_BUILDER_TEST_VMM_ROOT and
-TDX_BUILDER_TEST_TOOLS_ROOT the unpacked roots of its `roots.vmm` and `roots.tools`.
-"""
+"""The quickstart image boots under emulation and runs its app, and one wrong bit keeps it from doing so."""
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +12,7 @@ import pytest
 from builder.backends.process import run
 from builder.components.plan import plan_build
 from tests.fakes.recipes import sample_lock, sample_recipe
+from tests.integration.conftest import RealRelease
 
 pytestmark = pytest.mark.slow
 
@@ -27,13 +23,6 @@ RAN = "tdx-builder: app quickstart ran: "
 REFUSED = "tdx-builder: boot refused: "
 
 Change = Callable[[bytes], bytes]
-
-
-def directory_from(variable: str) -> Path:
-    name = os.environ.get(variable)
-    if name is None:
-        pytest.skip(f"{variable} is not set: see the head of {Path(__file__).name}")
-    return Path(name).absolute()
 
 
 @dataclass(frozen=True)
@@ -60,12 +49,11 @@ class Guest:
 
 
 @pytest.fixture(scope="module")
-def guest() -> Guest:
-    release = directory_from("TDX_BUILDER_RELEASE")
-    missing = [name for name in ARTEFACTS if not (release / name).is_file()]
-    assert not missing, f"{release} lacks {', '.join(missing)}"
+def guest(real_release: RealRelease, vmm_root: Path) -> Guest:
+    release = real_release.artifacts
+    assert sorted(path.name for path in release.iterdir()) == sorted(ARTEFACTS)
     text = (release / "cmdline").read_text(encoding="ascii")
-    return Guest(directory_from("TDX_BUILDER_TEST_VMM_ROOT"), release, release / "rootfs.img", text)
+    return Guest(vmm_root, release, release / "rootfs.img", text)
 
 
 def app_digest(release: Path) -> str:
@@ -186,8 +174,8 @@ class OtherRoot:
 
 
 @pytest.fixture
-def other_root(guest: Guest, tmp_path: Path) -> OtherRoot:
-    return OtherRoot(guest, directory_from("TDX_BUILDER_TEST_TOOLS_ROOT"), tmp_path)
+def other_root(guest: Guest, pinned_root: Path, tmp_path: Path) -> OtherRoot:
+    return OtherRoot(guest, pinned_root, tmp_path)
 
 
 def manifest_of(release: Path) -> dict[str, str]:

@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from builder import errors
 from builder.errors import BuilderError, ExitStatus, worst_status
 
-CLASSES = [
-    value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, BuilderError)
-]
+CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, BuilderError)]
 STATUSES = st.sampled_from(list(ExitStatus))
 
 

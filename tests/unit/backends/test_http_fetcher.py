@@ -353,9 +353,9 @@ def test_progress_hears_of_every_byte_once(mirror: LocalMirror, store: LocalStor
     progress = SilentProgress()
     HttpFetcher(HttpSettings(sleep=lambda _: None)).fetch([remote(f"{mirror.url}/file")], store, progress)
 
-    assert progress.totals == {"package": len(DATA)}
-    assert progress.done == {"package": len(DATA)}
-    assert progress.finished == ["package"]
+    assert progress.totals == {"fetch": len(DATA)}
+    assert progress.done == {"fetch": len(DATA)}
+    assert progress.finished == ["fetch"]
 
 
 def test_progress_starts_over_when_the_file_does(mirror: LocalMirror, store: LocalStore) -> None:
@@ -363,7 +363,7 @@ def test_progress_starts_over_when_the_file_does(mirror: LocalMirror, store: Loc
     progress = SilentProgress()
     HttpFetcher(HttpSettings(sleep=lambda _: None)).fetch([remote(f"{mirror.url}/file")], store, progress)
 
-    assert progress.done == {"package": len(DATA)}
+    assert progress.done == {"fetch": len(DATA)}
 
 
 def test_files_are_fetched_several_at_a_time(mirror: LocalMirror, store: LocalStore) -> None:

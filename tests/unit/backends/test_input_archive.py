@@ -168,7 +168,9 @@ def test_extensions_of_the_format_are_refused(format: int) -> None:  # noqa: A00
 
 def test_member_that_comes_twice_is_refused() -> None:
     twice = tar_of((info("lock.json"), LOCK), (info("lock.json"), LOCK))
-    with pytest.raises(DocumentError, match="a file with the name 'lock.json' where 'packages/x' of 8000 bytes has to be"):
+    with pytest.raises(
+        DocumentError, match="a file with the name 'lock.json' where 'packages/x' of 8000 bytes has to be"
+    ):
         read(twice)
 
 

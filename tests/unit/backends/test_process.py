@@ -151,6 +151,25 @@ def test_log_that_fails_is_an_error_of_the_run_and_does_not_block_the_program() 
         run(["head", "-c", "1000000", "/dev/zero"], log=full)
 
 
+def test_log_of_a_started_program_that_fails_is_an_error_at_the_end_of_the_block() -> None:
+    def full(_: bytes) -> None:
+        raise MissingError("log: No space left on device")
+
+    def work() -> None:
+        with start(["echo", "hello"], log=full) as program:
+            program.wait(30)
+
+    with pytest.raises(MissingError, match="No space"):
+        work()
+
+
+def test_program_can_be_killed_from_another_thread() -> None:
+    with start(["sleep", "1000"]) as program:
+        threading.Thread(target=program.kill).start()
+        assert program.wait(60) == -signal.SIGKILL
+        program.kill()  # harmless once it has ended
+
+
 def test_timeout_kills_the_whole_process_group() -> None:
     mark = f"1000.{os.getpid()}"  # found again in the command line of every process of the group
     with pytest.raises(BuildFailedError, match="did not end within"):

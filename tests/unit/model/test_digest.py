@@ -23,6 +23,17 @@ def test_hex_of_the_right_length_is_accepted(check: Check, length: int) -> None:
 @pytest.mark.parametrize(("check", "length"), [(checked_sha256, 64), (checked_sha384, 96)])
 def test_anything_else_is_refused_by_name(check: Check, length: int) -> None:
     good = "a" * length
-    for text in ("", good[1:], good + "a", good.upper(), good[1:] + "g", good + "\n", " " + good, "٠" * length, None, 7):
+    for text in (
+        "",
+        good[1:],
+        good + "a",
+        good.upper(),
+        good[1:] + "g",
+        good + "\n",
+        " " + good,
+        "٠" * length,
+        None,
+        7,
+    ):
         with pytest.raises(DocumentError, match="the field: "):
             check(text, what="the field")

@@ -64,9 +64,7 @@ def test_unknown_axis_is_refused_with_the_known_ones() -> None:
     assert "build_path" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize(
-    "text", ["x={root_hash}", "'{root_hash} {root_size} {root_hash}'", "'{{brace}} {root_hash}'"]
-)
+@pytest.mark.parametrize("text", ["x={root_hash}", "'{root_hash} {root_size} {root_hash}'", "'{{brace}} {root_hash}'"])
 def test_command_line_with_the_two_placeholders_is_accepted(text: str) -> None:
     assert parse(with_command_line(text)).command_line == text.strip("'")
 

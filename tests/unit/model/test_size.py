@@ -8,7 +8,9 @@ from builder.errors import DocumentError
 from builder.model.size import format_size, parse_size
 
 
-@pytest.mark.parametrize(("text", "size"), [("512M", 512 << 20), ("2G", 2 << 30), ("1M", 1 << 20), ("2815M", 2815 << 20)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("512M", 512 << 20), ("2G", 2 << 30), ("1M", 1 << 20), ("2815M", 2815 << 20)]
+)
 def test_size_is_a_power_of_two_unit(text: str, size: int) -> None:
     assert parse_size(text, what="memory") == size
 

@@ -71,9 +71,7 @@ def at(mirror: LocalMirror, *, snapshot: bool = False) -> Locations:
     return Locations({"debian": (f"{mirror.url}/debian",)}, f"{mirror.url}/snapshot" if snapshot else None)
 
 
-def test_every_package_of_a_lock_comes_into_the_store(
-    directory: Path, mirror: LocalMirror, store: LocalStore
-) -> None:
+def test_every_package_of_a_lock_comes_into_the_store(directory: Path, mirror: LocalMirror, store: LocalStore) -> None:
     lock = lock_of(directory)
 
     assert fetch(lock, store, at(mirror)) == len(PACKAGES)
@@ -126,9 +124,7 @@ def test_mirror_with_other_bytes_is_never_believed(directory: Path, mirror: Loca
         fetch(lock_of(directory), store, at(mirror))
 
 
-def test_offline_names_every_package_that_is_missing(
-    directory: Path, mirror: LocalMirror, store: LocalStore
-) -> None:
+def test_offline_names_every_package_that_is_missing(directory: Path, mirror: LocalMirror, store: LocalStore) -> None:
     lock = lock_of(directory)
     with pytest.raises(FetchError, match="7 packages are not in the store") as caught:
         require_inputs(lock, store)
@@ -197,7 +193,9 @@ def test_wrong_bytes_of_an_archive_never_come_into_the_store(archive: Path, tmp_
     )
 
 
-def test_archive_of_another_recipe_is_refused_naming_the_packages(archive: Path, directory: Path, store: LocalStore) -> None:
+def test_archive_of_another_recipe_is_refused_naming_the_packages(
+    archive: Path, directory: Path, store: LocalStore
+) -> None:
     newer = {name: package(name, "2.0" if name == "ovmf" else "1.0") for name in PACKAGES}
     lock_directory(directory, FixedResolver(newer))
     with pytest.raises(DocumentError, match="not the one of this recipe") as caught:

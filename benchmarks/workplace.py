@@ -1,0 +1,101 @@
+"""Where a benchmark works: a directory of its own below out/, removed at the end, and tdx-builder to run in it."""
+
+import os
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.report import Row
+from benchmarks.usage import Usage, adopt_orphans, measure_command
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the options say: the recipe, the store that has its packages, and how often long work is repeated."""
+
+    recipe: Path
+    store: Path
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A fresh directory. `store` in it is a link to the store, so that unpacked roots are kept here and not beside it."""
+
+    setting: Setting
+    path: Path
+
+    @property
+    def store(self) -> Path:
+        """The store, to be named in arguments."""
+        return self.path / "store"
+
+    def run(self, verb: str, *arguments: str | Path) -> Usage:
+        """`tdx-builder verb ...`, where a verb that uses the store is told where it is."""
+        store = ("--store", self.store) if verb in ("fetch", "build", "release") else ()
+        return self.measure([sys.executable, "-m", "builder", verb, *map(str, (*arguments, *store))])
+
+    def build(self, out: str, *options: str) -> Usage:
+        """`tdx-builder build` of the recipe into the directory `out` of this place, without network."""
+        return self.run("build", self.setting.recipe, "--offline", "--out", self.path / out, *options)
+
+    def measure(self, argv: Sequence[str]) -> Usage:
+        """Any program."""
+        return measure_command(argv, self.path / "messages")
+
+    def release(self) -> tuple[Usage, Usage]:
+        """Make a key and publish a release below `manifests`, built in `out`; gives what either cost."""
+        key = self.run("key", "new", self.path / "key")
+        options = ("--key", self.path / "key", "--out", self.path / "out", "--manifests", self.path / "manifests")
+        return key, self.run("release", self.setting.recipe, "--offline", *options)
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest that `release` has published."""
+        (path,) = self.path.glob("manifests/*/*/manifest.json")
+        return path
+
+    def verify(self, *options: str | Path) -> Usage:
+        """`tdx-builder verify` of that manifest."""
+        return self.run("verify", self.manifest, "--key", self.path / "key.pub", *options)
+
+
+@contextmanager
+def workplace(setting: Setting) -> Iterator[Workplace]:
+    """A workplace of this process. Nothing of it is left afterwards."""
+    from builder.backends.scratch import scratch_directory
+
+    adopt_orphans()
+    with scratch_directory(Path("out") / f"bench-{os.getpid()}") as path:
+        (path / "store").symlink_to(setting.store.resolve())
+        yield Workplace(setting, path)
+
+
+def usage_row(name: str, usage: Usage) -> Row:
+    """A row of what a program cost."""
+    return Row(
+        name, {"wall s": usage.wall, "CPU s": usage.cpu, "of it own s": usage.own_cpu, "peak MB": usage.peak}
+    )
+
+
+def median_usage(usages: Sequence[Usage]) -> Usage:
+    """The median of each number by itself; of memory, the most."""
+    return Usage(
+        wall=statistics.median(usage.wall for usage in usages),
+        own_cpu=statistics.median(usage.own_cpu for usage in usages),
+        child_cpu=statistics.median(usage.child_cpu for usage in usages),
+        peak=max(usage.peak for usage in usages),
+    )
+
+
+def sum_usage(usages: Sequence[Usage]) -> Usage:
+    """All of them one after the other."""
+    return Usage(
+        wall=sum(usage.wall for usage in usages),
+        own_cpu=sum(usage.own_cpu for usage in usages),
+        child_cpu=sum(usage.child_cpu for usage in usages),
+        peak=max(usage.peak for usage in usages),
+    )
