@@ -23,7 +23,10 @@ def measure_pace(plain: Pace, others: Sequence[Pace], *, size: int, turns: int) 
     """
     paces = [plain, *others]
     seconds = [[_seconds(pace) for pace in paces] for _ in range(turns)]
-    return [_row(pace, [turn[index] for turn in seconds], [turn[0] for turn in seconds], size) for index, pace in enumerate(paces)]
+    return [
+        _row(pace, [turn[index] for turn in seconds], [turn[0] for turn in seconds], size)
+        for index, pace in enumerate(paces)
+    ]
 
 
 def _seconds(pace: Pace) -> float:

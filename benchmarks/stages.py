@@ -95,9 +95,7 @@ def _measure_again(session: Session, leg: Leg, values: ReferenceValues) -> Refer
     return recomputed_values(read_boot_files(leg.directory / ARTIFACTS, names), values)
 
 
-def _release(
-    order: ReleaseOrder, legs: tuple[Leg, Leg], values: ReferenceValues, session: Session
-) -> PublishedRelease:
+def _release(order: ReleaseOrder, legs: tuple[Leg, Leg], values: ReferenceValues, session: Session) -> PublishedRelease:
     return release(order, legs, lambda _: values, session.explain)
 
 

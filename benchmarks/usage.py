@@ -83,7 +83,7 @@ def _spawn(argv: Sequence[str], log: Path) -> int:
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
         (os.POSIX_SPAWN_OPEN, 2, str(log), new, 0o600),
     ]
-    return os.posix_spawn(argv[0], argv, os.environ, file_actions=actions)
+    return os.posix_spawn(argv[0], list(argv), os.environ, file_actions=actions)
 
 
 def _own_cpu(pid: int) -> float:

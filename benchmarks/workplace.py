@@ -23,7 +23,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Workplace:
-    """A fresh directory. `store` in it is a link to the store, so that unpacked roots are kept here and not beside it."""
+    """A fresh directory. Its `store` is a link to the store, so that unpacked roots are kept here not beside that."""
 
     setting: Setting
     path: Path
@@ -70,15 +70,14 @@ def workplace(setting: Setting) -> Iterator[Workplace]:
 
     adopt_orphans()
     with scratch_directory(Path("out") / f"bench-{os.getpid()}") as path:
+        setting.store.mkdir(parents=True, exist_ok=True)
         (path / "store").symlink_to(setting.store.resolve())
         yield Workplace(setting, path)
 
 
 def usage_row(name: str, usage: Usage) -> Row:
     """A row of what a program cost."""
-    return Row(
-        name, {"wall s": usage.wall, "CPU s": usage.cpu, "of it own s": usage.own_cpu, "peak MB": usage.peak}
-    )
+    return Row(name, {"wall s": usage.wall, "CPU s": usage.cpu, "of it own s": usage.own_cpu, "peak MB": usage.peak})
 
 
 def median_usage(usages: Sequence[Usage]) -> Usage:

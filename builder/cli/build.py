@@ -124,7 +124,7 @@ def _both(legs: list[Leg]) -> tuple[Leg, Leg]:
 
 def _one_leg(leg: Leg) -> Result:
     info = leg.record.build_info
-    lines = [
+    lines: list[str | Table] = [
         f"build: leg {info.leg} by {info.engine} {info.engine_version}; one leg alone proves nothing",
         _artifacts(leg),
     ]
@@ -156,7 +156,7 @@ def _publish(session: Session, order: "ReleaseOrder", legs: tuple[Leg, Leg]) -> 
     except LegsDifferError as error:
         return _differing("release", error.comparison, *legs)
     shown = show_artifacts(order, legs[0])
-    lines = [
+    lines: list[str | Table] = [
         _axes(published.axes),
         _artifacts(legs[0]),
         registers_table(published.values),

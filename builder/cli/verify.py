@@ -1,7 +1,7 @@
 """`verify` and `diff`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,8 +28,11 @@ _VERDICTS = {ExitStatus.OK: "verified", ExitStatus.NOT_PROVEN: "NOT PROVEN"}
     help="Public key that may have signed it. May be given several times; one has to match.",
 )
 @click.option("--artifacts", type=click.Path(path_type=Path), help="Directory of the files that the manifest is about.")
+@click.option("--registers", is_flag=True, help="Show the registers of every profile.")
 @json_option
-def verify(manifest: Path, key_paths: tuple[Path, ...], artifacts: Path | None, *, as_json: bool) -> int:
+def verify(
+    manifest: Path, key_paths: tuple[Path, ...], artifacts: Path | None, *, registers: bool, as_json: bool
+) -> int:
     """Check MANIFEST's signature and content; with --artifacts also the files, and recompute their registers."""
     from builder.backends.signers import load_public_key
     from builder.errors import worst_status
@@ -41,7 +44,7 @@ def verify(manifest: Path, key_paths: tuple[Path, ...], artifacts: Path | None, 
         (str(number), check.name, str(check.outcome), check.detail) for number, check in enumerate(found.checks, 1)
     )
     blocks: list[str | Table] = [Table(("", "step", "outcome", "what was found"), rows)]
-    document = {
+    document: dict[str, Any] = {
         "verdict": _VERDICTS.get(status, "not verified").lower(),
         "checks": [
             {"name": check.name, "outcome": str(check.outcome), "detail": check.detail, "status": int(check.status)}
@@ -51,7 +54,8 @@ def verify(manifest: Path, key_paths: tuple[Path, ...], artifacts: Path | None, 
     }
     if found.release is not None:
         document |= {"release_digest": found.release.digest, "registers": registers_document(found.release.values)}
-        blocks += [registers_table(found.release.values), *caveat_lines(found.release.values)]
+        blocks += [registers_table(found.release.values)] if registers else []
+        blocks += caveat_lines(found.release.values)
         blocks += [f"still yours to check: {text}" for text in OWED]
     blocks.append(f"verify: {manifest}: {_VERDICTS.get(status, 'NOT VERIFIED')}")
     return emit(Result("verify", document, blocks, statuses(found.checks)), as_json=as_json)

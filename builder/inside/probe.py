@@ -141,7 +141,7 @@ def read_facts() -> dict[str, str]:
         "boot_id": _text("/proc/sys/kernel/random/boot_id"),
         "cpu_model": _field("/proc/cpuinfo", "model name"),
         "file_system": _file_system(str(Path.cwd())),
-        "kernel_version": _text("/proc/version"),
+        "kernel_version": " ".join(_text("/proc/version").split()[:3]),  # not who compiled it, and where
         "locale": _set_locale(),
         "machine": platform.machine(),
         "memory": _field("/proc/meminfo", "MemTotal"),

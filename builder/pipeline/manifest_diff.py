@@ -61,7 +61,7 @@ def _release(path: Path) -> dict[str, Any]:
     statement = parse_json(envelope.payload, what=str(path))
     if not isinstance(statement, dict) or statement.get("predicateType") != PREDICATE_TYPE:
         raise DocumentError(f"{path}: not a manifest of tdx-builder")
-    predicate = statement.get("predicate")
+    predicate: Any = statement.get("predicate")
     validate(predicate, schema_name="release-v1", what=str(path))
     release: dict[str, Any] = predicate["release"]
     return release

@@ -152,13 +152,19 @@ def volume(files: Sequence[bytes], *, file_system: uuid.UUID = FFS2, size: int |
     return (bytes(header) + body).ljust(length, b"\xff")
 
 
-def ffs_file(name: uuid.UUID, content: bytes, *, kind: int = DRIVER) -> bytes:
-    size = 24 + len(content)
-    return name.bytes_le + struct.pack("<HBB", 0, kind, 0) + size.to_bytes(3, "little") + b"\xf8" + content
+def ffs_file(name: uuid.UUID, content: bytes, *, kind: int = DRIVER, large: bool = False) -> bytes:
+    """A file of a volume; `large` uses the header whose size field has 64 bits."""
+    size = 0 if large else 24 + len(content)
+    header = name.bytes_le + struct.pack("<HBB", 0, kind, int(large)) + size.to_bytes(3, "little") + b"\xf8"
+    return header + (struct.pack("<Q", 32 + len(content)) if large else b"") + content
 
 
-def section(kind: int, content: bytes) -> bytes:
-    encoded = (4 + len(content)).to_bytes(3, "little") + bytes((kind,)) + content
+def section(kind: int, content: bytes, *, large: bool = False) -> bytes:
+    """A section of a file; `large` uses the header whose size field has 32 bits."""
+    if large:
+        encoded = b"\xff\xff\xff" + bytes((kind,)) + struct.pack("<I", 8 + len(content)) + content
+    else:
+        encoded = (4 + len(content)).to_bytes(3, "little") + bytes((kind,)) + content
     return encoded.ljust(-(-len(encoded) // 4) * 4, b"\0")
 
 

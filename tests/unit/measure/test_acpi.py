@@ -101,6 +101,7 @@ def test_digests_cover_the_padding() -> None:
         bytes(131072),
         acpi_tables(2)[64:],
         acpi_tables(2).replace(b"RSDT", b"RSDX"),
+        acpi_tables(2)[:4] + b"\x20" + acpi_tables(2)[5:],
         acpi_tables(2).replace(b"FACP", b"FACX"),
     ],
 )

@@ -64,6 +64,15 @@ def test_an_image_with_few_directories_keeps_those_bytes() -> None:
     assert authenticode_digest(few) == hashlib.sha384(few[:CHECKSUM] + few[CHECKSUM + 4 :]).digest()
 
 
+def test_headers_may_end_with_the_directories() -> None:
+    """Nothing between the directory table and the sections: then the sections' own headers are not hashed."""
+    end = CERTIFICATE + 16
+    image = u32(HEADERS_SIZE, end)
+    rest = image[0x400:] + image[end + len(IMAGE) - 0x400 :]
+    content = image[:CHECKSUM] + image[CHECKSUM + 4 : CERTIFICATE] + image[CERTIFICATE + 8 : end] + rest
+    assert authenticode_digest(image) == hashlib.sha384(content).digest()
+
+
 REFUSED = {
     "nothing": (b"", "e_lfanew"),
     "no MZ": (patched(0, b"XX"), "no MZ and PE"),

@@ -40,6 +40,11 @@ def test_each_way_to_end_is_an_end(end: bytes) -> None:
     assert parse_ccel(HEADER + end) == ()
 
 
+def test_a_ccel_reaches_rtmr3() -> None:
+    (event,) = parse_ccel(HEADER + b"\4" + SEPARATOR[1:])
+    assert event.register == "rtmr3"
+
+
 def test_index_zero_with_a_type_is_a_record_and_no_end() -> None:
     no_action = log_record(0, EV_NO_ACTION, [(0xC, bytes(48))], b"note")
     assert [event.register for event in parse_ccel(HEADER + no_action + SEPARATOR)] == [None, "rtmr0"]

@@ -50,6 +50,15 @@ def test_uncompressed_volumes_are_read_too() -> None:
     assert cc_measurement_of(image(crc)) is CcMeasurement.PRESENT
 
 
+def test_large_files_and_sections_are_read() -> None:
+    large = section(VOLUME_SECTION, WITH_DRIVER, large=True)
+    assert cc_measurement_of(image(large)) is CcMeasurement.PRESENT
+    assert cc_measurement_of(image(guided_section(LZMA_SECTION, lzma_alone(large)))) is CcMeasurement.PRESENT
+    file = ffs_file(OTHER_ENTRY, large, kind=VOLUME_IMAGE, large=True)
+    assert cc_measurement_of(volume([file])) is CcMeasurement.PRESENT
+    assert cc_measurement_of(volume([file[:24] + bytes(8) + file[32:]])) is CcMeasurement.UNKNOWN
+
+
 UNKNOWN = {
     "empty file": b"",
     "zeros": bytes(65536),

@@ -55,6 +55,10 @@ def test_an_image_of_td_shim_has_no_table_but_a_distance() -> None:
     assert parse_tdvf(without_table.encode()) == parse_tdvf(Firmware().encode())
 
 
+def test_the_last_addresses_of_52_bits_may_be_used() -> None:
+    assert parse_tdvf(changed(1, address=(1 << 52) - 0x2000).encode()).sections[1].end == 1 << 52
+
+
 def test_page_aug_is_read() -> None:
     assert parse_tdvf(changed(2, attributes=PAGE_AUG).encode()).sections[2].augments
 
@@ -84,6 +88,7 @@ REFUSED = {
     "misaligned address": (changed(1, address=0xFFFF0800).encode(), "not on 4096-byte pages"),
     "misaligned size": (changed(1, memory=0x2001).encode(), "not on 4096-byte pages"),
     "address beyond 52 bits": (changed(1, address=(1 << 64) - 4096).encode(), "beyond 52 bits"),
+    "address just beyond 52 bits": (changed(1, address=(1 << 52) - 4096).encode(), "beyond 52 bits"),
     "more data than memory": (changed(1, memory=0x1000).encode(), "bytes of data for"),
     "no BFV": (Firmware(sections=SECTIONS_S[1:]).encode(), "no BFV"),
     "no TD_HOB": (Firmware(sections=SECTIONS_S[:4]).encode(), "0 TD_HOB sections"),

@@ -87,6 +87,7 @@ def test_two_keys_in_one_file_are_refused() -> None:
         ED25519.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
         ED25519.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
     ],
+    ids=["empty", "zeros", "ssh text", "no content", "short", "certificate", "DER", "OpenSSH"],
 )
 def test_what_is_no_pem_public_key_is_refused(data: bytes) -> None:
     with pytest.raises(DocumentError, match=r"k\.pub: is not a public key in PEM"):
