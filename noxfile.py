@@ -27,6 +27,13 @@ def install(session: nox.Session, extras: str = "") -> None:
     session.install("--quiet", "--editable", f".{extras}")
 
 
+def check_style(session: nox.Session) -> None:
+    """Run the linter, the formatter's check and the type checker."""
+    session.run("ruff", "check", "--quiet", ".")
+    session.run("ruff", "format", "--quiet", "--check", ".")
+    session.run("mypy")
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """Build, measure, sign and verify recipes/quickstart from its committed lock, and compare with the release."""
@@ -37,9 +44,10 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Pass the tests."""
+    """Pass the tests; style and types come first."""
     debian(session, *TEST_PACKAGES)
-    install(session, "[test]")
+    install(session, "[test,lint]")
+    check_style(session)
     workers = os.environ.get("PYTEST_WORKERS", "2")
     session.run(
         "pytest",
@@ -58,9 +66,7 @@ def tests(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Check style and types."""
     install(session, "[lint]")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-    session.run("mypy")
+    check_style(session)
 
 
 @nox.session

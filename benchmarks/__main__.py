@@ -5,6 +5,7 @@ The exit status says whether they could be run, not whether an aim is met.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -36,6 +37,7 @@ _RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments ask for; gives 0, or 1 if something could not be run."""
     options = _options(arguments)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # with it, every start would compile every module again
     setting = Setting(options.recipe, options.store, options.rounds)
     facts = machine_facts()
     if not options.json:

@@ -202,7 +202,7 @@ def test_an_empty_variable_store_of_2_mib_firmware(vectors: Path) -> None:
     assert sha384_hex(store.data(firmware)) == EMPTY_STORE_2M
 
 
-# `measurement.md` 5.4 and 5.9, by their first 24 bytes of digest
+# `measurement.md` 5.4 and 5.9
 VARIABLES = {
     "PK": "6f2e3cbc14f9def86980f5f66fd85e99d63e69a73014ed8a5633ce56eca5b64b692108c56110e22acadcef58c3250f1b",
     "KEK": "d607c0efb41c0d757d69bca0615c3a9ac0b1db06c557d992e906c6b7dee40e0e031640c7bfd7bcd35844ef9edeadc6f9",
