@@ -28,10 +28,11 @@ def install(session: nox.Session, extras: str = "") -> None:
 
 
 def check_style(session: nox.Session) -> None:
-    """Run the linter, the formatter's check and the type checker."""
+    """Run the linter, the formatter's check, the type checker, and the auditor of the workflows."""
     session.run("ruff", "check", "--quiet", ".")
     session.run("ruff", "format", "--quiet", "--check", ".")
     session.run("mypy")
+    session.run("zizmor", "--offline", "--quiet", ".github/workflows")
 
 
 @nox.session

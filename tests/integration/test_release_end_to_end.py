@@ -1,4 +1,4 @@
-"""What a release engineer and a stranger do, with the real quickstart: publish, verify, reproduce, interrupt, tamper."""
+"""What a release engineer and a stranger do with the real quickstart: publish, verify, reproduce, interrupt, tamper."""
 
 import json
 import os
