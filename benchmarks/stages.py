@@ -5,18 +5,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.report import Report, Row
+from benchmarks.report import BenchmarkError, Report, Row
 from benchmarks.usage import Usage, measure_call
 from benchmarks.workplace import Setting, Workplace, sum_usage, workplace
 from builder.backends.signers import load_public_key, load_signer, write_new_key
 from builder.cli.build import build_legs
 from builder.cli.progress import QUIET
 from builder.cli.session import TOOLS, VMM, Places, Session, open_session
+from builder.errors import ExitStatus, worst_status
+from builder.model.check import statuses
 from builder.model.reference_values import ReferenceValues
 from builder.pipeline.legs import ARTIFACTS, Leg, compare, compare_variations
 from builder.pipeline.measure import read_boot_files, recomputed_values
 from builder.pipeline.release import PublishedRelease, ReleaseOrder, release, show_artifacts
-from builder.pipeline.verify import Verification, verify_manifest
+from builder.pipeline.verify import verify_manifest
 from builder.verify.public_key import KeyKind
 
 T = TypeVar("T")
@@ -99,5 +101,8 @@ def _release(order: ReleaseOrder, legs: tuple[Leg, Leg], values: ReferenceValues
     return release(order, legs, lambda _: values, session.explain)
 
 
-def _verify(manifest: Path, public: Path, artifacts: Path) -> Verification:
-    return verify_manifest(manifest, [load_public_key(public)], artifacts)
+def _verify(manifest: Path, public: Path, artifacts: Path) -> None:
+    found = verify_manifest(manifest, [load_public_key(public)], artifacts)
+    status = worst_status(statuses(found.checks))
+    if status is not ExitStatus.OK:
+        raise BenchmarkError(f"{manifest}: was not verified, but ended with {status.name}")

@@ -2,6 +2,7 @@
 
 The first process of a sandbox is not waited for by bubblewrap, so its CPU time is in nobody's RUSAGE_CHILDREN. Here it
 is: a process that has adopted orphans (prctl(2), PR_SET_CHILD_SUBREAPER) inherits such processes and waits for them.
+Still in nobody's account is what was used inside a sandbox that is killed: the QEMUs that ACPI tables are read from.
 """
 
 import ctypes

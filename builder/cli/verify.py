@@ -57,7 +57,8 @@ def verify(
         blocks += [registers_table(found.release.values)] if registers else []
         blocks += caveat_lines(found.release.values)
         blocks += [f"still yours to check: {text}" for text in OWED]
-    blocks.append(f"verify: {manifest}: {_VERDICTS.get(status, 'NOT VERIFIED')}")
+    asked = "" if artifacts else "; its artefacts were not asked for"
+    blocks.append(f"verify: {manifest}: {_VERDICTS.get(status, 'NOT VERIFIED')}{asked}")
     return emit(Result("verify", document, blocks, statuses(found.checks)), as_json=as_json)
 
 
