@@ -1,7 +1,6 @@
 """Sessions: `./nox -s demo`, `tests`, `lint`, `bench`. Each does all its own set-up, Debian packages included."""
 
 import os
-from pathlib import Path
 
 import nox
 
@@ -10,7 +9,6 @@ nox.options.sessions = ["lint", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_external_run = True
 
-ROOT = Path(__file__).parent
 RUN_PACKAGES = ("apt", "bubblewrap", "ca-certificates")
 TEST_PACKAGES = (*RUN_PACKAGES, "debian-archive-keyring", "ovmf", "util-linux")
 COVERAGE_FLOOR = 90

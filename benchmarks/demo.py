@@ -1,7 +1,8 @@
 """The demo, cold: the commands of tools/demo.sh, each with what it costs."""
 
 from benchmarks.report import Aim, Report, Row
-from benchmarks.workplace import Setting, Workplace, sum_usage, usage_row, workplace
+from benchmarks.usage import sum_usage, usage_row
+from benchmarks.workplace import Setting, Workplace, workplace
 
 _LIMIT = 240.0
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from benchmarks.report import Aim, Report, Row
-from benchmarks.usage import Usage
-from benchmarks.workplace import Setting, Workplace, median_usage, usage_row, workplace
+from benchmarks.usage import Usage, median_usage, usage_row
+from benchmarks.workplace import Setting, Workplace, workplace
 
 _LIMIT = 3.0
 _SHARE = "own %"

@@ -5,9 +5,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
+from benchmarks.measure import measure_call
 from benchmarks.report import BenchmarkError, Report, Row
-from benchmarks.usage import Usage, measure_call
-from benchmarks.workplace import Setting, Workplace, sum_usage, workplace
+from benchmarks.usage import Usage, sum_usage
+from benchmarks.workplace import Setting, Workplace, workplace
 from builder.backends.signers import load_public_key, load_signer, write_new_key
 from builder.cli.build import build_legs
 from builder.cli.progress import QUIET

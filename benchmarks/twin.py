@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Sequence
 
 from benchmarks.report import Report, Row
-from benchmarks.usage import Usage
-from benchmarks.workplace import Setting, Workplace, median_usage, usage_row, workplace
+from benchmarks.usage import Usage, median_usage, usage_row
+from benchmarks.workplace import Setting, Workplace, workplace
 
 _BUILDS = {"both legs": (), "leg a alone": ("--leg", "a"), "leg b alone": ("--leg", "b")}
 

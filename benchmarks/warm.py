@@ -4,8 +4,8 @@ import sys
 from collections.abc import Callable, Mapping
 
 from benchmarks.report import Aim, BenchmarkError, Report, Row
-from benchmarks.usage import Usage
-from benchmarks.workplace import Setting, Workplace, median_usage, usage_row, workplace
+from benchmarks.usage import Usage, median_usage, usage_row
+from benchmarks.workplace import Setting, Workplace, workplace
 
 _TURNS = 7
 _LIMIT = 1.0

@@ -1,15 +1,15 @@
 """Where a benchmark works: a directory of its own below out/, removed at the end, and tdx-builder to run in it."""
 
 import os
-import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.report import Row
-from benchmarks.usage import Usage, adopt_orphans, measure_command
+from benchmarks.measure import adopt_orphans, measure_command
+from benchmarks.usage import Usage
+from builder.backends.scratch import scratch_directory
 
 
 @dataclass(frozen=True)
@@ -66,35 +66,8 @@ class Workplace:
 @contextmanager
 def workplace(setting: Setting) -> Iterator[Workplace]:
     """A workplace of this process. Nothing of it is left afterwards."""
-    from builder.backends.scratch import scratch_directory
-
     adopt_orphans()
     with scratch_directory(Path("out") / f"bench-{os.getpid()}") as path:
         setting.store.mkdir(parents=True, exist_ok=True)
         (path / "store").symlink_to(setting.store.resolve())
         yield Workplace(setting, path)
-
-
-def usage_row(name: str, usage: Usage) -> Row:
-    """A row of what a program cost."""
-    return Row(name, {"wall s": usage.wall, "CPU s": usage.cpu, "of it own s": usage.own_cpu, "peak MB": usage.peak})
-
-
-def median_usage(usages: Sequence[Usage]) -> Usage:
-    """The median of each number by itself; of memory, the most."""
-    return Usage(
-        wall=statistics.median(usage.wall for usage in usages),
-        own_cpu=statistics.median(usage.own_cpu for usage in usages),
-        child_cpu=statistics.median(usage.child_cpu for usage in usages),
-        peak=max(usage.peak for usage in usages),
-    )
-
-
-def sum_usage(usages: Sequence[Usage]) -> Usage:
-    """All of them one after the other."""
-    return Usage(
-        wall=sum(usage.wall for usage in usages),
-        own_cpu=sum(usage.own_cpu for usage in usages),
-        child_cpu=sum(usage.child_cpu for usage in usages),
-        peak=max(usage.peak for usage in usages),
-    )

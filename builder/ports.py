@@ -172,9 +172,6 @@ class MachineShape:
 class AcpiReader(Protocol):
     """Reads the ACPI blobs of a machine shape from a VMM that runs no guest. Safe to call from several threads."""
 
-    def version(self) -> str:
-        """The VMM's version: `10.0.2`. MissingError if it cannot be run."""
-
     def read(self, shape: MachineShape) -> AcpiBlobs:
         """The blobs as the firmware finds them. DocumentError for a shape that the VMM or a rule refuses, another
         version than the shape's included; NotProvenError if the reading itself fails."""

@@ -81,7 +81,7 @@ def _parse(log: Path, kind: str | None) -> tuple[ParsedEvent, ...]:
 
 
 def _read(path: Path) -> bytes:
-    from builder.pipeline.inputs import read_document
+    from builder.pipeline.files import read_document
 
     data = read_document(path)
     if not data:

@@ -108,7 +108,7 @@ def _system_error(error: OSError) -> BuilderError:
     """A full disk, a missing permission: the machine lacks something, and nothing was found out."""
     where = f"{error.filename}: " if error.filename else ""
     return _SystemError(
-        f"{where}{error.strerror or error}", hint="nothing was published; make room or access and run again"
+        f"{where}{error.strerror or error}", hint="this is no verdict; make room or access and run again"
     )
 
 

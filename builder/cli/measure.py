@@ -1,6 +1,6 @@
 """`measure`: of a recipe's artefacts, or of plain files without a recipe."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from builder.pipeline.measure import LaunchMatrix
 
 _ACPI_FILES = ("table-loader", "rsdp", "tables")
-_PLAIN = ("firmware", "kernel", "initrd", "cmdline", "vcpus", "memory", "qemu", "edk2")
+_REQUIRED = ("firmware", "kernel", "cmdline", "vcpus", "memory", "qemu", "edk2")
+_MACHINE = "q35,smm=off,pic=off,hpet=off"
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,19 @@ class PlainFiles:
     memory: tuple[str, ...]
     qemu: str | None
     edk2: str | None
-    machine: str
+    machine: str | None
     devices: tuple[str, ...]
     acpi: Path | None
+
+    @property
+    def given(self) -> bool:
+        """Whether any of the options was used: none of them is ever ignored."""
+        return any(astuple(self))
+
+    @property
+    def missing(self) -> list[str]:
+        """The options that plain files need and that were not used."""
+        return [f"--{name}" for name in _REQUIRED if not getattr(self, name)]
 
 
 @click.command()
@@ -55,7 +66,7 @@ class PlainFiles:
 @click.option("--memory", multiple=True, metavar="SIZE", help="Memory, such as 512M or 2G; may be given several times.")
 @click.option("--qemu", metavar="VERSION", help="QEMU version, such as 10.0.2.")
 @click.option("--edk2", metavar="YYYYMM", help="edk2 stable tag of the firmware, such as 202502.")
-@click.option("--machine", default="q35,smm=off,pic=off,hpet=off", show_default=True, help="QEMU's -machine.")
+@click.option("--machine", help=f"QEMU's -machine.  [default: {_MACHINE}]")
 @click.option("--device", "devices", multiple=True, help="QEMU's -device, in order; `serial` for -serial.")
 @click.option(
     "--acpi", type=click.Path(path_type=Path), help=f"Directory with the ACPI blobs: {', '.join(_ACPI_FILES)}."
@@ -87,7 +98,9 @@ def measure(
     if recipe is not None:
         places = Places(recipe, None, store, mirrors, snapshot, offline=offline, cold=False)
     with progress_display() as progress:
-        if files.firmware is not None:
+        if files.given:
+            if artifacts is not None:
+                raise click.UsageError("--artifacts are those of RECIPE; plain files are named one by one")
             values = _measure_plain(files, places, progress)
         elif places is not None:
             values = _measure_recipe(places, artifacts, progress)
@@ -114,12 +127,11 @@ def _last_build(session: "Session") -> Path:
 
 
 def _measure_plain(files: PlainFiles, places: Places | None, progress: Progress) -> ReferenceValues:
-    from builder.pipeline.inputs import read_document
+    from builder.pipeline.files import read_document
     from builder.pipeline.measure import reference_values
 
-    missing = [f"--{name}" for name in _PLAIN if name != "initrd" and not getattr(files, name)]
-    if missing or files.firmware is None or files.kernel is None or files.cmdline is None:
-        raise click.UsageError(f"plain files need {', '.join(missing)} too")
+    if files.missing or files.firmware is None or files.kernel is None or files.cmdline is None:
+        raise click.UsageError(f"plain files need {', '.join(files.missing)} too")
     boot = BootFiles(
         firmware=read_document(files.firmware),
         kernel=read_document(files.kernel),
@@ -141,27 +153,21 @@ def _matrix(files: PlainFiles) -> "LaunchMatrix":
     from builder.pipeline.measure import LaunchMatrix
 
     devices = files.devices or ("serial",)
-    vmm = VmmSpec("qemu", files.qemu or "", files.machine, "Skylake-Server,phys-bits=46", devices)
+    vmm = VmmSpec("qemu", files.qemu or "", files.machine or _MACHINE, "Skylake-Server,phys-bits=46", devices)
     memory = tuple(parse_size(size, what="--memory") for size in files.memory)
     return LaunchMatrix(vmm, files.edk2 or "", files.vcpus, memory)
 
 
 class _AcpiFiles:
-    """An AcpiReader of blobs that somebody else read: only their form and CPU count can be checked."""
+    """An AcpiReader of blobs that somebody else read: only their form and CPU count can be checked, by the caller."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def version(self) -> str:
-        return "unknown"
+    def read(self, shape: MachineShape) -> AcpiBlobs:  # noqa: ARG002 - the port's signature
+        from builder.pipeline.files import read_document
 
-    def read(self, shape: MachineShape) -> AcpiBlobs:
-        from builder.measure.acpi import check_acpi
-        from builder.pipeline.inputs import read_document
-
-        blobs = AcpiBlobs(*(read_document(self._directory / name) for name in _ACPI_FILES))
-        check_acpi(blobs, shape.vcpus)
-        return blobs
+        return AcpiBlobs(*(read_document(self._directory / name) for name in _ACPI_FILES))
 
 
 def _event_tables(values: ReferenceValues) -> list[str | Table]:

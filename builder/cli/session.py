@@ -17,7 +17,8 @@ from builder.model.plan import BuildPlan
 from builder.model.reference_values import ReferenceValues
 from builder.model.variation import VARIATIONS
 from builder.pipeline.build import BuildJob, LegOrder
-from builder.pipeline.inputs import BuildInputs, RecipeDirectory, hash_file, load_locked_recipe
+from builder.pipeline.files import hash_file
+from builder.pipeline.inputs import BuildInputs, RecipeDirectory, load_locked_recipe
 from builder.pipeline.legs import ARTIFACTS, Leg
 from builder.ports import AcpiReader, Progress, Sandbox
 

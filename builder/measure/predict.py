@@ -60,7 +60,7 @@ class Measurer:
         profile that contradicts the files.
         """
         self._check_profile(profile)
-        digests = _checked_digests(profile, acpi) if isinstance(acpi, AcpiBlobs) else acpi
+        digests = checked_acpi_digests(profile, acpi) if isinstance(acpi, AcpiBlobs) else acpi
         events = (
             *rtmr0_events(
                 profile.firmware,
@@ -158,7 +158,11 @@ def check_predictions(values: ReferenceValues) -> None:
             )
 
 
-def _checked_digests(profile: LaunchProfile, blobs: AcpiBlobs) -> AcpiDigests:
+def checked_acpi_digests(profile: LaunchProfile, blobs: AcpiBlobs) -> AcpiDigests:
+    """Digests of the blobs of a profile's machine, for `Measurer.predict` without keeping the blobs.
+
+    DocumentError if they are not of this CPU count, or of a machine with a TPM, which has one event more.
+    """
     order = check_acpi(blobs, profile.vcpus)
     if order != (RSDP_FILE, TABLES_FILE):
         raise DocumentError(

@@ -4,7 +4,6 @@ Side `a` and side `b` are two legs, or any two sets of artefacts. Equality is de
 differences only explain. An empty set and a missing side are never identical (design I6).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -173,33 +172,29 @@ def _artifact_document(artifact: ArtifactComparison) -> dict[str, Any]:
         "identical": artifact.identical,
         "a": _digest_document(artifact.a),
         "b": _digest_document(artifact.b),
-        "differences": differences_document(artifact.differences),
+        "differences": [_difference_document(difference) for difference in artifact.differences],
         "omitted": artifact.omitted,
         "notes": list(artifact.notes),
     }
 
 
-def differences_document(differences: Sequence[Difference]) -> list[dict[str, Any]]:
-    """Differences as plain values; offsets are integers or null."""
-    return [
-        {
-            "path": list(difference.path),
-            "kind": difference.kind.value,
-            "field": difference.field,
-            "offset": difference.offset,
-            "artifact_offset": difference.artifact_offset,
-            "a": difference.a_excerpt,
-            "b": difference.b_excerpt,
-            "cause": {
-                "name": difference.cause.name.value,
-                "confidence": difference.cause.confidence.value,
-                "evidence": difference.cause.evidence,
-            },
-            "register": difference.measured.register.value,
-            "via": difference.measured.via,
-        }
-        for difference in differences
-    ]
+def _difference_document(difference: Difference) -> dict[str, Any]:
+    return {
+        "path": list(difference.path),
+        "kind": difference.kind.value,
+        "field": difference.field,
+        "offset": difference.offset,
+        "artifact_offset": difference.artifact_offset,
+        "a": difference.a_excerpt,
+        "b": difference.b_excerpt,
+        "cause": {
+            "name": difference.cause.name.value,
+            "confidence": difference.cause.confidence.value,
+            "evidence": difference.cause.evidence,
+        },
+        "register": difference.measured.register.value,
+        "via": difference.measured.via,
+    }
 
 
 def _digest_document(digest: FileDigest | None) -> dict[str, Any] | None:

@@ -17,7 +17,6 @@ from builder.model.variation import AXES
 SCHEMA = "tdx-builder/recipe/v1"
 FILE_NAME = "recipe.yaml"
 PLACEHOLDERS = ("root_hash", "root_size")
-COMPONENT_ORDER = ("firmware", "kernel", "initrd", "app_image", "guest_os")
 
 
 @dataclass(frozen=True)

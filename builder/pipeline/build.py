@@ -1,7 +1,7 @@
 """`build`: run the plan in one leg, or in two legs side by side.
 
 A leg is a sequence of steps, each in a fresh workspace with only its own inputs. A probe inside each workspace reads
-what the step really saw, before and after it. Nothing here decides whether two legs agree: see `pipeline.compare`.
+what the step really saw, before and after it. Nothing here decides whether two legs agree: see `pipeline.legs`.
 """
 
 import json
@@ -24,7 +24,8 @@ from builder.model.plan import (
     TextInput,
 )
 from builder.model.variation import Variation
-from builder.pipeline.inputs import BuildInputs, hash_file
+from builder.pipeline.files import hash_file
+from builder.pipeline.inputs import BuildInputs
 from builder.pipeline.legs import ARTIFACTS
 from builder.ports import LogSink, Progress, Sandbox, Workspace
 

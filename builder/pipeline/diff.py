@@ -14,7 +14,7 @@ from builder.model.leg import LEG_RECORD, LegRecord, parse_leg_record
 from builder.model.plan import Artifact
 from builder.model.variation import VARIATIONS
 from builder.pipeline.explain import ExplainTools, explain_comparison
-from builder.pipeline.inputs import hash_file, read_document
+from builder.pipeline.files import hash_file, read_document
 from builder.pipeline.legs import ARTIFACTS
 
 # names under which our components publish, and the usual ones elsewhere

@@ -3,9 +3,7 @@
 The store hashes every object before a run gets it, so that no byte enters a leg unchecked (I1).
 """
 
-import hashlib
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +13,11 @@ from builder.model.lock import FILE_NAME as LOCK
 from builder.model.lock import Lock, LockedSource, check_fresh, parse_lock
 from builder.model.recipe import FILE_NAME as RECIPE
 from builder.model.recipe import Recipe, parse_recipe
+from builder.pipeline.files import read_document
 from builder.pipeline.lock import read_sources
 from builder.ports import ArtifactStore
+
+_FETCH_HINT = "run `tdx-builder fetch` on the recipe, or import an input archive with `fetch --from`"
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,6 @@ class RecipeDirectory:
     recipe: Recipe
     lock: Lock
     lock_sha256: str
-
-
-def read_document(path: Path) -> bytes:
-    """The bytes of a document the user named; DocumentError if it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DocumentError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def load_recipe(directory: Path) -> Recipe:
@@ -62,13 +55,6 @@ def load_locked_recipe(directory: Path) -> RecipeDirectory:
     lock = parse_lock(data, what=str(lock_path))
     check_fresh(lock, recipe, read_sources(path.parent, recipe), what=str(lock_path))
     return RecipeDirectory(path.parent, recipe, lock, sha256_hex(data))
-
-
-def hash_file(path: Path) -> tuple[str, int]:
-    """SHA-256 and size of a file, read once."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return digest.hexdigest(), file.tell()
 
 
 class BuildInputs:
@@ -130,11 +116,3 @@ class BuildInputs:
         found, _ = self._store.add_file(self._directory.path / source.path)
         if found != source.sha256:
             raise DocumentError(f"{source.path}: changed while it was read: SHA-256 {found}, locked {source.sha256}")
-
-
-_FETCH_HINT = "run `tdx-builder fetch` on the recipe, or import an input archive with `fetch --from`"
-
-
-def missing_objects(lock: Lock, store: ArtifactStore) -> Mapping[str, str]:
-    """Packages of the lock that the store does not have: key -> SHA-256."""
-    return {key: package.sha256 for key, package in lock.packages.items() if store.path(package.sha256) is None}

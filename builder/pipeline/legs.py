@@ -10,7 +10,7 @@ from builder.errors import BytesDifferError, DocumentError, NotProvenError
 from builder.model.build_info import AxisComparison
 from builder.model.comparison import Comparison
 from builder.model.leg import LEG_RECORD, LegRecord, parse_leg_record
-from builder.pipeline.inputs import hash_file, read_document
+from builder.pipeline.files import hash_file, read_document
 
 ARTIFACTS = "artifacts"
 

@@ -1,12 +1,12 @@
 """`lock`: resolve a recipe's packages and hash its own files into lock.json; `lock --check`: say whether that holds."""
 
-import hashlib
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from builder.errors import DocumentError
+from builder.model.digest import sha256_hex
 from builder.model.lock import (
     FILE_NAME,
     Lock,
@@ -21,6 +21,7 @@ from builder.model.lock import (
     stale_error,
 )
 from builder.model.recipe import Recipe
+from builder.pipeline.files import read_document
 from builder.ports import ResolvedPackage, Resolver
 
 AtomicWriter = Callable[[Path, bytes], None]
@@ -58,7 +59,7 @@ def lock_recipe(directory: Path, recipe: Recipe, *, resolver: Resolver, write: A
 def check_lock(directory: Path, recipe: Recipe, *, resolver: Resolver) -> Lock:
     """The lock of `directory`, if locking again would pin the same inputs; DocumentError names each difference."""
     path = directory / FILE_NAME
-    lock = parse_lock(_read(path), what=str(path))
+    lock = parse_lock(read_document(path), what=str(path))
     sources = read_sources(directory, recipe)
     resolved = _resolved_lock(recipe, sources, resolver)
     if not same_inputs(lock, resolved):
@@ -150,17 +151,10 @@ def _mode(path: Path) -> int:
 
 
 def _source(path: Path, name: str) -> LockedSource:
-    data = _read(path)
+    data = read_document(path)
     return LockedSource(
         path=name,
         executable=bool(_mode(path) & stat.S_IXUSR),
         size=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=sha256_hex(data),
     )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DocumentError(f"{path}: cannot be read: {error.strerror}") from error

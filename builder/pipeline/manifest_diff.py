@@ -10,7 +10,7 @@ from builder.encoding.canonical_json import parse_json
 from builder.encoding.schema import validate
 from builder.errors import DocumentError, ExitStatus
 from builder.model.reference_values import parse_reference_values
-from builder.pipeline.inputs import read_document
+from builder.pipeline.files import read_document
 from builder.pipeline.verify import register_differences
 
 

@@ -7,12 +7,12 @@ from itertools import product
 from pathlib import Path
 
 from builder.errors import DocumentError
-from builder.measure.predict import Measurer
+from builder.measure.predict import Measurer, checked_acpi_digests
 from builder.measure.profile import launch_profiles
 from builder.model.launch_profile import BootFiles, LaunchProfile
 from builder.model.recipe import VmmSpec
 from builder.model.reference_values import AcpiDigests, Prediction, ReferenceValues
-from builder.pipeline.inputs import read_document
+from builder.pipeline.files import read_document
 from builder.ports import AcpiReader, MachineShape, Progress
 
 COMMAND_LINE = "cmdline"
@@ -86,7 +86,7 @@ def _read_acpi(profiles: Sequence[LaunchProfile], reader: AcpiReader, progress: 
 
     def read(profile: LaunchProfile) -> AcpiDigests:
         shape = MachineShape(profile.vmm, profile.vcpus, profile.memory, edk2=profile.firmware.edk2)
-        digests = reader.read(shape).digests()
+        digests = checked_acpi_digests(profile, reader.read(shape))
         progress.advance(_TASK, 1)
         return digests
 

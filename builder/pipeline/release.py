@@ -21,7 +21,8 @@ from builder.errors import BytesDifferError, DocumentError
 from builder.model.build_info import AxisComparison
 from builder.model.comparison import Comparison, comparison_document
 from builder.model.reference_values import ReferenceValues, reference_values_document
-from builder.pipeline.inputs import RecipeDirectory, read_document
+from builder.pipeline.files import read_document
+from builder.pipeline.inputs import RecipeDirectory
 from builder.pipeline.legs import ARTIFACTS, Explain, Leg, compare, compare_variations
 from builder.pipeline.measure import COMMAND_LINE, parse_command_line
 
@@ -125,13 +126,20 @@ def _command_line(leg: Leg) -> str:
 
 
 def show_artifacts(order: ReleaseOrder, leg: Leg) -> Path:
-    """Show the artefacts once, beside the legs: `<out>/artifacts`, the same files under a second name."""
+    """Show the artefacts once, beside the legs: `<out>/artifacts`, the same files under a second name, or copies."""
     shown = order.out / ARTIFACTS
     shutil.rmtree(shown, ignore_errors=True)
     shown.mkdir(parents=True)
     for artifact in leg.record.artifacts:
-        os.link(leg.artifact_path(artifact.name), shown / artifact.name)
+        _show(leg.artifact_path(artifact.name), shown / artifact.name)
     return shown
+
+
+def _show(artifact: Path, shown: Path) -> None:
+    try:
+        os.link(artifact, shown)
+    except OSError:  # a leg from elsewhere may lie on another file system
+        shutil.copy2(artifact, shown)
 
 
 def _publish(path: Path, data: bytes) -> Path:

@@ -1,6 +1,6 @@
 """`verify`: is this manifest what its signer published, and are these files what it says?
 
-The steps, in order; a manifest that fails one of the first three is not looked at any further:
+The steps, in order; a manifest that fails one of the first two is not looked at any further:
 1. signature: the envelope is in the one form tdx-builder writes, and a given key signed its payload;
 2. statement: the payload is a release, its parts agree, its events replay to its registers;
 3. path: a manifest below manifests/IMAGE/VERSION/ is the one of that image and version;
@@ -18,7 +18,7 @@ from builder.errors import BuilderError, ExitStatus, VerificationError
 from builder.measure.difference import first_difference
 from builder.model.check import Check, failed, not_asked, passed
 from builder.model.reference_values import ReferenceValues
-from builder.pipeline.inputs import hash_file, read_document
+from builder.pipeline.files import hash_file, read_document
 from builder.pipeline.measure import read_boot_files, recomputed_values
 from builder.verify.envelope import TrustedKey, verify_envelope
 from builder.verify.release import VerifiedRelease, verified_release

@@ -17,7 +17,7 @@ from builder.model.plan import Artifact
 from builder.model.variation import VARIATION_A, VARIATION_B, Variation
 from builder.pipeline.diff import diff_paths
 from builder.pipeline.explain import ExplainTools
-from builder.pipeline.inputs import hash_file
+from builder.pipeline.files import hash_file
 
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("pinned_root")]
 
