@@ -10,7 +10,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_external_run = True
 
 RUN_PACKAGES = ("apt", "bubblewrap", "ca-certificates")
-TEST_PACKAGES = (*RUN_PACKAGES, "debian-archive-keyring", "ovmf", "util-linux")
+TEST_PACKAGES = (*RUN_PACKAGES, "debian-archive-keyring", "gpg", "gpg-agent", "gpgv", "ovmf", "procps", "util-linux")
 COVERAGE_FLOOR = 90
 
 
@@ -21,14 +21,16 @@ def debian(session: nox.Session, *packages: str) -> None:
 
 
 def install(session: nox.Session, extras: str = "") -> None:
-    """Install tdx-builder from this checkout into the session's environment."""
-    session.install("--quiet", "--editable", f".{extras}")
+    """Install tdx-builder from this checkout into the session's environment; the second time no network is needed."""
+    session.install("--quiet", "hatchling>=1.18", "editables")  # isolated builds would fetch these every time
+    session.install("--quiet", "--no-build-isolation", "--editable", f".{extras}")
 
 
 def check_style(session: nox.Session) -> None:
     """Run the linter, the formatter's check, the type checker, and the auditor of the workflows."""
     session.run("ruff", "check", "--quiet", ".")
     session.run("ruff", "format", "--quiet", "--check", ".")
+    session.install("--quiet", f"nox{nox.needs_version}")  # for the types of this file
     session.run("mypy")
     session.run("zizmor", "--offline", "--quiet", ".github/workflows")
 

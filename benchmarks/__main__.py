@@ -17,7 +17,7 @@ from benchmarks.report import BenchmarkError, Report, report_document, report_li
 from benchmarks.worker import fetch, in_own_process, run_benchmark
 from benchmarks.workplace import Setting
 from builder.cli.wiring import default_store
-from builder.errors import BuilderError
+from builder.errors import BuilderError, ExitStatus
 
 T = TypeVar("T")
 
@@ -95,4 +95,7 @@ def _print_block(title: str, lines: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(ExitStatus.INTERRUPTED)

@@ -60,8 +60,8 @@ def _cells(row: Row, headings: Sequence[str]) -> tuple[str, ...]:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    name, *numbers = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-    return "  ".join(["", cells[0].ljust(len(name)), *numbers])
+    numbers = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
+    return "  ".join(["", cells[0].ljust(widths[0]), *numbers]).rstrip()
 
 
 def _aim_line(aim: Aim) -> str:

@@ -13,8 +13,8 @@ install_packages() {
     fi
     echo "installing Debian packages:$missing" >&2
     # shellcheck disable=SC2086 # a list of names
-    $as_root env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"' apt $missing >&2 </dev/null || {
-        echo "apt-get could not install:$missing" >&2
+    output=$($as_root env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"' apt $missing 2>&1 </dev/null) || {
+        printf '%s\n' "$output" "apt-get could not install:$missing" >&2
         return 5
     }
 }

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,9 +138,10 @@ def _retry_after(response: "Response") -> float | None:
 
 def _http_date(text: str) -> datetime | None:
     try:
-        return parsedate_to_datetime(text)
-    except ValueError:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
         return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)  # "-0000" is UTC as well (RFC 5322 3.3)
 
 
 @contextmanager
@@ -157,6 +158,8 @@ def _network_errors() -> Iterator[None]:
         raise kind(_reason(error)) from error
     except (exceptions.RequestException, HTTPError) as error:
         raise TryAgainError(_reason(error)) from error
+    except ValueError as error:  # headers that the libraries choke on: no address, no text, no number
+        raise FetchError(f"the server's answer makes no sense: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

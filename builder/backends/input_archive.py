@@ -7,6 +7,7 @@ missing member, and data after the end are all the same error: not the archive t
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ _CHUNK = 1 << 20
 _END = bytes(2 * _BLOCK)
 _LARGEST = 8**11 - 1  # eleven octal digits
 _SIZE = slice(124, 135)
+_OCTAL = re.compile(rb"[0-7]{11}")
 _HINT = "this is not what `tdx-builder export-inputs` writes for this lock; export or copy it again"
 
 
@@ -57,7 +59,7 @@ class InputArchive:
     def document(self, name: str, *, limit: int) -> bytes:
         """The next member, called `name`, of at most `limit` bytes. Its digest is the caller's to check."""
         block = self._file.read(_BLOCK)
-        size = int(block[_SIZE], 8) if len(block) == _BLOCK and block[_SIZE].isdigit() else 0
+        size = int(block[_SIZE], 8) if _OCTAL.fullmatch(block[_SIZE]) else 0
         self._check_header(block, name, size)
         if size > limit:
             raise DocumentError(f"{self._what}: {name} has {size} bytes, more than {limit}")
@@ -142,7 +144,7 @@ def _sink(path: Path | None) -> BinaryIO:
 def _header(name: str, size: int) -> bytes:
     """A ustar header (POSIX.1-1988, 512 bytes): numbers are octal text, the checksum counts itself as blanks."""
     if len(name.encode()) > 100 or not 0 <= size <= _LARGEST:
-        raise ValueError(f"{name}: {size} bytes do not fit a ustar header")
+        raise DocumentError(f"{name}: {size} bytes do not fit a ustar header")
     fields = (
         name.encode().ljust(100, b"\0"),
         b"0000644\0",  # mode

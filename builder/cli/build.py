@@ -17,7 +17,7 @@ from builder.model.build_info import AxisComparison
 from builder.model.comparison import Comparison, comparison_document
 from builder.model.leg import plan_digest
 from builder.pipeline.build import run_legs
-from builder.pipeline.legs import Leg, compare, compare_variations, load_leg, reusable_leg
+from builder.pipeline.legs import Leg, compare, compare_variations, reusable_leg
 
 if TYPE_CHECKING:
     from builder.pipeline.release import ReleaseOrder
@@ -97,7 +97,10 @@ def release(
     with progress_display() as progress, open_session(places, progress) as session:
         order = ReleaseOrder(session.recipe, session.out, manifests, signer)
         require_unpublished(order)
-        legs = (load_leg(leg_a), load_leg(leg_b)) if leg_a and leg_b else _both(build_legs(session, _LEGS, reuse=False))
+        if leg_a and leg_b:
+            legs = session.leg_from(leg_a), session.leg_from(leg_b)
+        else:
+            legs = _both(build_legs(session, _LEGS, reuse=False))
         return emit(_publish(session, order, legs), as_json=as_json)
 
 

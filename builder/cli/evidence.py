@@ -1,7 +1,9 @@
 """`eventlog show|replay` and `quote show`: Evidence, parsed and replayed. Nothing here verifies a signature."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -13,6 +15,9 @@ from builder.measure.event_log import parse_ccel, parse_tpm_log
 from builder.measure.quote import parse_quote
 from builder.measure.rtmr import replay as replay_events
 from builder.model.event import ParsedEvent
+from builder.pipeline.files import read_document
+
+T = TypeVar("T")
 
 _FORMATS = {"ccel": parse_ccel, "tpm": parse_tpm_log, "dstack": parse_dstack_event_log}
 
@@ -42,7 +47,7 @@ def _format_option(command: "click.decorators.FC") -> "click.decorators.FC":
 @json_option
 def show(log: Path, kind: str | None, *, as_json: bool) -> int:
     """List the events of LOG."""
-    events = _parse(log, kind)
+    events = _events(log, kind)
     rows = tuple((event.register or "-", event.type_name, event.name, event.digest) for event in events)
     document = {"events": [{**asdict(event), "data": event.data.hex()} for event in events]}
     return emit(
@@ -56,7 +61,7 @@ def show(log: Path, kind: str | None, *, as_json: bool) -> int:
 @json_option
 def replay(log: Path, kind: str | None, *, as_json: bool) -> int:
     """Print the registers that the events of LOG lead to. They are as good as the log, until a quote agrees."""
-    registers = dict(replay_events(_parse(log, kind)))
+    registers = dict(replay_events(_events(log, kind)))
     lines = [f"{name} {value}" for name, value in sorted(registers.items())]
     return emit(Result("eventlog replay", registers, lines), as_json=as_json)
 
@@ -66,24 +71,28 @@ def replay(log: Path, kind: str | None, *, as_json: bool) -> int:
 @json_option
 def show_quote(path: Path, *, as_json: bool) -> int:
     """Print the fields of a TDX quote. Its signature is not checked."""
-    parsed = parse_quote(_read(path))
+    parsed = _parsed(path, parse_quote)
     fields = {name: value for name, value in asdict(parsed.body).items() if value is not None}
     lines = [f"version {parsed.version}; signature not checked", *(f"{name} {value}" for name, value in fields.items())]
     return emit(Result("quote show", {"version": parsed.version, **fields}, lines), as_json=as_json)
 
 
-def _parse(log: Path, kind: str | None) -> tuple[ParsedEvent, ...]:
-    data = _read(log)
-    events = _FORMATS[kind or ("dstack" if data.lstrip()[:1] == b"[" else "ccel")](data)
+def _events(log: Path, kind: str | None) -> tuple[ParsedEvent, ...]:
+    def parse(data: bytes) -> tuple[ParsedEvent, ...]:
+        return _FORMATS[kind or ("dstack" if data.lstrip()[:1] == b"[" else "ccel")](data)
+
+    events = _parsed(log, parse)
     if not events:
         raise DocumentError(f"{log}: a log without events, which says nothing about any register")
     return events
 
 
-def _read(path: Path) -> bytes:
-    from builder.pipeline.files import read_document
-
+def _parsed(path: Path, parse: Callable[[bytes], T]) -> T:
+    """The file at `path`, parsed; its errors name it, because the core knows bytes only."""
     data = read_document(path)
     if not data:
         raise DocumentError(f"{path}: empty")
-    return data
+    try:
+        return parse(data)
+    except DocumentError as error:
+        raise DocumentError(f"{path}: {error.message}", hint=error.hint) from error

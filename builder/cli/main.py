@@ -10,6 +10,7 @@ import click
 
 from builder import __version__
 from builder.cli.output import emit_error
+from builder.cli.streams import note, prepare_streams
 from builder.errors import BuilderError, ExitStatus
 
 # verb -> (module, one-line help): a verb's module is imported only when it is used, so that --help starts fast
@@ -60,7 +61,12 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with one of `ExitStatus`."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    sys.exit(int(run(arguments)))
+    prepare_streams()
+    try:
+        status = int(run(arguments))
+    except KeyboardInterrupt:  # a second one, while the first was being told
+        status = int(ExitStatus.INTERRUPTED)
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -76,7 +82,9 @@ def run(arguments: list[str]) -> int:
         return _usage(error, as_json=as_json)
     except (KeyboardInterrupt, click.Abort):
         return emit_error(_InterruptedError("interrupted"), as_json=as_json)
-    except OSError as error:
+    except SystemExit:  # click's way to end on a closed pipe, with a status that would be a verdict
+        return emit_error(_SystemError("the output could not be printed: Broken pipe"), as_json=as_json)
+    except (OSError, MemoryError) as error:
         return emit_error(_system_error(error), as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the last resort: a bug must not look like a verdict
         return _bug(error, as_json=as_json)
@@ -104,8 +112,10 @@ def _usage(error: click.ClickException, *, as_json: bool) -> int:
     return emit_error(BuilderError(error.format_message(), hint=hint), as_json=as_json)
 
 
-def _system_error(error: OSError) -> BuilderError:
+def _system_error(error: OSError | MemoryError) -> BuilderError:
     """A full disk, a missing permission: the machine lacks something, and nothing was found out."""
+    if isinstance(error, MemoryError):
+        return _SystemError("out of memory", hint="this is no verdict; give it more memory and run again")
     where = f"{error.filename}: " if error.filename else ""
     return _SystemError(
         f"{where}{error.strerror or error}", hint="this is no verdict; make room or access and run again"
@@ -115,7 +125,7 @@ def _system_error(error: OSError) -> BuilderError:
 def _bug(error: Exception, *, as_json: bool) -> int:
     import traceback
 
-    traceback.print_exception(error)
+    note("".join(traceback.format_exception(error)).rstrip())
     return emit_error(
         _BugError(
             f"{type(error).__name__}: {error}",

@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from builder.cli.streams import LostOutputError, delivered, note, shown
 from builder.encoding.canonical_json import encode_readable
 from builder.errors import BuilderError, ExitStatus, worst_status
 
@@ -31,57 +33,76 @@ class Result:
 
 
 def emit(result: Result, *, as_json: bool) -> int:
-    """Print the result to stdout; gives the exit status."""
+    """Print the result to stdout; gives the exit status: MISSING for a good result that could not be printed."""
     status = worst_status(result.statuses)
-    if as_json:
-        _write_json(
-            {
-                "schema": RESULT_SCHEMA,
-                "verb": result.verb,
-                "status": int(status),
-                "statuses": sorted({int(each) for each in result.statuses}),
-                "result": result.document,
-            }
-        )
-    else:
-        _write_blocks(result.blocks)
+    try:
+        if as_json:
+            _write_json(
+                {
+                    "schema": RESULT_SCHEMA,
+                    "verb": result.verb,
+                    "status": int(status),
+                    "statuses": sorted({int(each) for each in result.statuses}),
+                    "result": result.document,
+                }
+            )
+        else:
+            _write_blocks(result.blocks)
+    except LostOutputError as error:
+        note(f"tdx-builder: error: {error}")
+        return int(worst_status([*result.statuses, ExitStatus.MISSING]))
     return int(status)
 
 
 def emit_error(error: BuilderError, *, as_json: bool) -> int:
     """Print the error to stderr, and with `--json` also as the one document on stdout; gives its exit status."""
-    print(f"tdx-builder: error: {error.message}", file=sys.stderr)  # noqa: T201
+    note(f"tdx-builder: error: {error.message}")
     if error.hint:
-        print(f"tdx-builder: hint: {error.hint}", file=sys.stderr)  # noqa: T201
+        note(f"tdx-builder: hint: {error.hint}")
     if as_json:
-        _write_json(
-            {
-                "schema": RESULT_SCHEMA,
-                "status": int(error.status),
-                "statuses": [int(error.status)],
-                "error": {"kind": type(error).__name__.lstrip("_"), "message": error.message, "hint": error.hint},
-            }
-        )
+        with suppress(LostOutputError):  # the error was told already, as well as it could be
+            _write_json(
+                {
+                    "schema": RESULT_SCHEMA,
+                    "status": int(error.status),
+                    "statuses": [int(error.status)],
+                    "error": {"kind": type(error).__name__.lstrip("_"), "message": error.message, "hint": error.hint},
+                }
+            )
     return int(error.status)
 
 
-def note(text: str) -> None:
-    """One line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+def _encodable(value: Any) -> Any:
+    """`value` with the bytes that are not UTF-8 of file names as escapes, so that every result is a JSON document."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_encodable(name): _encodable(member) for name, member in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _write_json(document: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(encode_readable(document))
-    sys.stdout.flush()
+    data = encode_readable(_encodable(document))
+    with delivered(sys.stdout):
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
 
 
 def _write_blocks(blocks: Sequence[str | Table]) -> None:
-    if sys.stdout.isatty():
-        _write_rich(blocks)
-    else:
-        for block in blocks:
-            print(block if isinstance(block, str) else _plain(block))  # noqa: T201
+    blocks = [shown(block) if isinstance(block, str) else _shown_table(block) for block in blocks]
+    with delivered(sys.stdout):
+        if sys.stdout.isatty():
+            _write_rich(blocks)
+        else:
+            for block in blocks:
+                print(block if isinstance(block, str) else _plain(block))  # noqa: T201
         sys.stdout.flush()
+
+
+def _shown_table(table: Table) -> Table:
+    """The table with cells of one line each: a name with a newline cannot forge a row."""
+    rows = tuple(tuple(shown(cell, keep="") for cell in row) for row in table.rows)
+    return Table(table.headings, rows, shown(table.caption, keep=""))
 
 
 def _plain(table: Table) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from builder.cli import streams
 from builder.ports import Progress
 
 
@@ -43,7 +44,7 @@ class _Lines:
     def start(self, task: str, total: int | None = None) -> None:  # noqa: ARG002 - the port's signature
         with self._mutex:
             self._started[task] = time.monotonic()
-            print(f"{task} ...", file=sys.stderr, flush=True)  # noqa: T201
+            streams.note(f"{task} ...")
 
     def advance(self, task: str, amount: int) -> None:
         """A line for each step would be noise."""
@@ -51,7 +52,7 @@ class _Lines:
     def finish(self, task: str, note: str = "") -> None:
         with self._mutex:
             seconds = time.monotonic() - self._started.pop(task, time.monotonic())
-            print(f"{task}: {note or 'done'} ({seconds:.1f} s)", file=sys.stderr, flush=True)  # noqa: T201
+            streams.note(f"{task}: {note or 'done'} ({seconds:.1f} s)")
 
 
 class _Bars:

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,13 +13,14 @@ from builder.cli.wiring import clock, open_store
 from builder.errors import MissingError
 from builder.model.comparison import Comparison
 from builder.model.digest import sha256_hex
+from builder.model.leg import plan_digest
 from builder.model.plan import BuildPlan
 from builder.model.reference_values import ReferenceValues
 from builder.model.variation import VARIATIONS
 from builder.pipeline.build import BuildJob, LegOrder
-from builder.pipeline.files import hash_file
+from builder.pipeline.files import hash_file, read_document
 from builder.pipeline.inputs import BuildInputs, RecipeDirectory, load_locked_recipe
-from builder.pipeline.legs import ARTIFACTS, Leg
+from builder.pipeline.legs import Leg, load_leg, require_planned
 from builder.ports import AcpiReader, Progress, Sandbox
 
 TOOLS = "roots.tools"
@@ -73,17 +74,23 @@ class Session:
 
         return plan_build(self.recipe.recipe, self.recipe.lock)
 
-    def job(self) -> BuildJob:
-        """The plan with its inputs and programs; unpacks the root of the tools."""
+    @cached_property
+    def programs(self) -> dict[str, str]:
+        """The programs that run inside the legs, with their SHA-256."""
         from builder.inside import leg_files
 
-        return BuildJob(
-            plan=self.plan,
-            inputs=self._inputs,
-            roots={"tools": self.root(TOOLS)},
-            programs={name: hash_file(path)[0] for name, path in leg_files().items()},
-            clock=clock,
-        )
+        return {name: hash_file(path)[0] for name, path in leg_files().items()}
+
+    def job(self) -> BuildJob:
+        """The plan with its inputs and programs; unpacks the root of the tools."""
+        roots = {"tools": self.root(TOOLS)}
+        return BuildJob(plan=self.plan, inputs=self._inputs, roots=roots, programs=self.programs, clock=clock)
+
+    def leg_from(self, directory: Path) -> Leg:
+        """A leg that was built elsewhere, by this very plan; NotProvenError or BytesDifferError if it is not that."""
+        leg = load_leg(directory)
+        require_planned(leg, self.plan, plan_digest(self.plan, self.programs))
+        return leg
 
     def order(self, name: str, sandbox: Sandbox) -> LegOrder:
         """An order to build leg `name`, whose directory is emptied."""
@@ -119,17 +126,20 @@ class Session:
         return path
 
     def measure(self, leg: Leg) -> ReferenceValues:
-        """Reference Values of a leg's artefacts for every launch profile of the recipe."""
-        return self.measure_files(leg.directory / ARTIFACTS)
+        """Reference Values of a leg's artefacts, the bytes that its record lists, for every launch profile."""
+        return self._measure(leg.read_artifact)
 
     def measure_files(self, artifacts: Path) -> ReferenceValues:
-        """The same, of the artefacts in a directory."""
-        from builder.pipeline.measure import LaunchMatrix, read_boot_files, reference_values
+        """The same, of whatever lies in a directory."""
+        return self._measure(lambda name: read_document(artifacts / name))
+
+    def _measure(self, read: Callable[[str], bytes]) -> ReferenceValues:
+        from builder.pipeline.measure import LaunchMatrix, boot_files, reference_values
 
         recipe = self.recipe.recipe
         matrix = LaunchMatrix(recipe.measure.vmm, recipe.firmware.edk2, recipe.measure.vcpus, recipe.measure.memory)
         names = {artifact.component: artifact.output for artifact in self.plan.artifacts}
-        return reference_values(read_boot_files(artifacts, names), matrix, self.acpi_reader(), self.progress)
+        return reference_values(boot_files(read, names), matrix, self.acpi_reader(), self.progress)
 
     def explain(self, comparison: Comparison, a: Leg, b: Leg) -> Comparison:
         """Name place, cause and register of every difference between two legs."""

@@ -38,6 +38,7 @@ from builder.model.launch_profile import (
     PageOrder,
     SecureBootVariable,
 )
+from builder.model.recipe import VmmSpec
 from builder.model.reference_values import (
     AcpiDigests,
     Prediction,
@@ -73,6 +74,7 @@ __all__ = [
     "TdvfMetadata",
     "TdvfSection",
     "VmmRules",
+    "VmmSpec",
     "authenticode_digest",
     "blobs_for",
     "cc_measurement_of",

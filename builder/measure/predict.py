@@ -18,6 +18,7 @@ from builder.measure.mrtd import mrtd_for
 from builder.measure.rtmr import replay
 from builder.measure.td_hob import td_hob_list
 from builder.measure.tdvf import SectionType, parse_tdvf
+from builder.measure.variable_store import check_no_variables
 from builder.model.digest import sha384_hex
 from builder.model.event import PredictedEvent
 from builder.model.launch_profile import (
@@ -109,7 +110,9 @@ class Measurer:
         stores = self._metadata.of_type(SectionType.CFV)
         if len(stores) != 1:
             raise DocumentError(f"firmware: {len(stores)} CFV sections, wanted exactly one")
-        return sha384_hex(stores[0].data(self._files.firmware))
+        store = stores[0].data(self._files.firmware)
+        check_no_variables(store)
+        return sha384_hex(store)
 
     @cached_property
     def _initrd(self) -> str | None:

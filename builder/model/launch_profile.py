@@ -103,10 +103,11 @@ class LaunchProfile:
 
 CAVEATS: Mapping[str, str] = {
     "cc_measurement_absent": (
-        "This firmware has no confidential-computing measurement driver. A TD started with it leaves RTMR1 and RTMR2 "
-        "zero, and RTMR0 zero too (from edk2 202302 on it holds the TD HOB and the variable store, nothing else), so "
-        "that a quote binds nothing but MRTD. The RTMR values given here are what the same firmware measures into the "
-        "PCRs of a TPM, mapped to RTMRs; no TD started with this firmware can show them."
+        "This firmware has no confidential-computing measurement driver. By edk2's source (read, not run on TDX "
+        "hardware) a TD started with it leaves RTMR1 and RTMR2 zero, and RTMR0 zero too (from edk2 202302 on it holds "
+        "the TD HOB and the variable store, nothing else), so that a quote binds nothing but MRTD. The RTMR values "
+        "given here are what the same firmware measures into the PCRs of a TPM, mapped to RTMRs; no TD started with it "
+        "can show them."
     ),
     "cc_measurement_unknown": (
         "Whether this firmware has a confidential-computing measurement driver could not be told from the file. "

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from builder.errors import MissingError
+from builder.errors import DocumentError, MissingError
 from builder.model.lock import LockedPackage
 
 SNAPSHOT_TIME = "%Y%m%dT%H%M%SZ"
@@ -60,5 +60,8 @@ def without_credentials(url: str) -> str:
 
 
 def _later(timestamp: str) -> str:
-    then = datetime.strptime(timestamp, SNAPSHOT_TIME).replace(tzinfo=UTC) + _SNAPSHOT_DELAY
+    try:
+        then = datetime.strptime(timestamp, SNAPSHOT_TIME).replace(tzinfo=UTC) + _SNAPSHOT_DELAY
+    except (ValueError, OverflowError) as error:
+        raise DocumentError(f"lock: snapshot {timestamp!r} is no time", hint="run `tdx-builder lock` again") from error
     return then.strftime(SNAPSHOT_TIME)

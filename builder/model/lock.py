@@ -197,6 +197,8 @@ def _source_differences(lock: Lock, sources: Mapping[str, LockedSource]) -> list
             differences.append(f"file {path} is missing")
         elif found.sha256 != locked.sha256:
             differences.append(f"file {path} has SHA-256 {found.sha256}, locked is {locked.sha256}")
+        elif found.size != locked.size:
+            differences.append(f"file {path} has {found.size} bytes, locked are {locked.size}")
         elif found.executable != locked.executable:
             differences.append(f"file {path} is {'' if found.executable else 'not '}executable, locked is the opposite")
     return differences

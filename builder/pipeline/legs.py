@@ -9,7 +9,9 @@ from builder.compare.legs import compare_axes, require_varied
 from builder.errors import BytesDifferError, DocumentError, NotProvenError
 from builder.model.build_info import AxisComparison
 from builder.model.comparison import Comparison
+from builder.model.digest import sha256_hex
 from builder.model.leg import LEG_RECORD, LegRecord, parse_leg_record
+from builder.model.plan import BuildPlan
 from builder.pipeline.files import hash_file, read_document
 
 ARTIFACTS = "artifacts"
@@ -26,6 +28,18 @@ class Leg:
         """Where the artefact `name` lies."""
         return self.directory / ARTIFACTS / name
 
+    def read_artifact(self, name: str) -> bytes:
+        """The artefact `name`, whole; BytesDifferError unless it is what the record lists, now that it is used."""
+        data = read_document(self.artifact_path(name))
+        listed = self.record.artifact(name)
+        if listed is None or listed.sha256 != sha256_hex(data):
+            wanted = listed.sha256 if listed else "no artefact of this name"
+            raise BytesDifferError(
+                f"{self.artifact_path(name)}: SHA-256 is {sha256_hex(data)}, the leg's record has {wanted}",
+                hint="build the leg again",
+            )
+        return data
+
 
 Explain = Callable[[Comparison, Leg, Leg], Comparison]
 
@@ -39,6 +53,21 @@ def load_leg(directory: Path) -> Leg:
     for artifact in record.artifacts:
         _check_artifact(leg, artifact.name, artifact.sha256)
     return leg
+
+
+def require_planned(leg: Leg, plan: BuildPlan, plan_sha256: str) -> None:
+    """NotProvenError unless the record of a leg from elsewhere says that it did this plan, and made all of it.
+
+    A record that left an artefact out would leave it out of the comparison as well (I3).
+    """
+    found = [(artifact.component, artifact.name) for artifact in leg.record.artifacts]
+    wanted = [(artifact.component, artifact.output) for artifact in plan.artifacts]
+    for what, one, other in (("plan", leg.record.plan_sha256, plan_sha256), ("list of artefacts", found, wanted)):
+        if one != other:
+            raise NotProvenError(
+                f"{leg.directory}: its {what} is {one}, wanted {other}",
+                hint="build both legs from this recipe and lock, with this version of tdx-builder",
+            )
 
 
 def reusable_leg(directory: Path, plan_sha256: str, engine: str) -> Leg | None:
@@ -86,8 +115,8 @@ def require_same_work(a: LegRecord, b: LegRecord) -> None:
 
 def _check_artifact(leg: Leg, name: str, sha256: str) -> None:
     path = leg.artifact_path(name)
-    if not path.is_file():
-        raise BytesDifferError(f"{path}: missing; the leg's record lists it", hint="build the leg again")
+    if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
+        raise BytesDifferError(f"{path}: no regular file; the leg's record lists it", hint="build the leg again")
     found, _ = hash_file(path)
     if found != sha256:
         raise BytesDifferError(

@@ -1,6 +1,6 @@
 """`measure`: Reference Values of artefact files, with ACPI tables read from a VMM or digests that a manifest states."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -62,11 +62,16 @@ def recomputed_values(files: BootFiles, published: ReferenceValues) -> Reference
 def read_boot_files(artifacts: Path, names: Mapping[str, str]) -> BootFiles:
     """Firmware, kernel, initrd and command line out of a directory of artefacts; `names` gives their file names by
     component. DocumentError for one that cannot be read."""
+    return boot_files(lambda name: read_document(artifacts / name), names)
+
+
+def boot_files(read: Callable[[str], bytes], names: Mapping[str, str]) -> BootFiles:
+    """The same by a function that reads the artefact of a name."""
     return BootFiles(
-        firmware=read_document(artifacts / names["firmware"]),
-        kernel=read_document(artifacts / names["kernel"]),
-        initrd=read_document(artifacts / names["initrd"]),
-        command_line=parse_command_line(read_document(artifacts / COMMAND_LINE), what=str(artifacts / COMMAND_LINE)),
+        firmware=read(names["firmware"]),
+        kernel=read(names["kernel"]),
+        initrd=read(names["initrd"]),
+        command_line=parse_command_line(read(COMMAND_LINE), what=COMMAND_LINE),
     )
 
 

@@ -21,7 +21,6 @@ from builder.errors import BytesDifferError, DocumentError
 from builder.model.build_info import AxisComparison
 from builder.model.comparison import Comparison, comparison_document
 from builder.model.reference_values import ReferenceValues, reference_values_document
-from builder.pipeline.files import read_document
 from builder.pipeline.inputs import RecipeDirectory
 from builder.pipeline.legs import ARTIFACTS, Explain, Leg, compare, compare_variations
 from builder.pipeline.measure import COMMAND_LINE, parse_command_line
@@ -121,8 +120,7 @@ def _run_record(order: ReleaseOrder, legs: tuple[Leg, Leg], axes: tuple[AxisComp
 
 
 def _command_line(leg: Leg) -> str:
-    path = leg.artifact_path(COMMAND_LINE)
-    return parse_command_line(read_document(path), what=str(path))
+    return parse_command_line(leg.read_artifact(COMMAND_LINE), what=str(leg.artifact_path(COMMAND_LINE)))
 
 
 def show_artifacts(order: ReleaseOrder, leg: Leg) -> Path:

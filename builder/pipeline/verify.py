@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.attest.dsse import decode_envelope, encode_envelope
-from builder.errors import BuilderError, ExitStatus, VerificationError
+from builder.errors import BuilderError, DocumentError, ExitStatus, VerificationError
 from builder.measure.difference import first_difference
 from builder.model.check import Check, failed, not_asked, passed
 from builder.model.reference_values import ReferenceValues
@@ -40,8 +40,10 @@ class Verification:
 def verify_manifest(path: Path, keys: Sequence[TrustedKey], artifacts: Path | None) -> Verification:
     """Verify the manifest at `path`, and with `artifacts` the directory that holds its files.
 
-    DocumentError if the manifest cannot be read at all; everything else is an outcome.
+    DocumentError if the manifest cannot be read at all, or `artifacts` is no directory; everything else is an outcome.
     """
+    if artifacts is not None and not artifacts.is_dir():
+        raise DocumentError(f"{artifacts}: no directory there", hint="name the directory that holds the artefacts")
     data = read_document(path)
     release, checks = _verify_document(path, data, keys)
     if release is None:
@@ -122,14 +124,15 @@ def _missing_or_altered(directory: Path, release: VerifiedRelease) -> list[str]:
             problems.append(f"{artifact.name} is missing")
             continue
         sha256, size = hash_file(path)
-        if sha256 != artifact.sha256:
-            problems.append(f"{artifact.name} has SHA-256 {sha256} ({size} bytes), published is {artifact.sha256}")
+        if (sha256, size) != (artifact.sha256, artifact.size):
+            wanted = f"{artifact.sha256} ({artifact.size} bytes)"
+            problems.append(f"{artifact.name} has SHA-256 {sha256} ({size} bytes), published is {wanted}")
     return problems
 
 
 def _unlisted(directory: Path, release: VerifiedRelease) -> list[str]:
     names = {artifact.name for artifact in release.artifacts}
-    found = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+    found = sorted(path.name for path in directory.iterdir())
     return [f"{name} is not in the manifest" for name in found if name not in names]
 
 

@@ -14,6 +14,9 @@ from builder.measure.predict import check_predictions
 from builder.model.plan import Artifact
 from builder.model.reference_values import ReferenceValues, parse_reference_values
 from builder.verify.envelope import VerifiedStatement
+from builder.verify.run import check_run
+
+_MEASURED = ("firmware", "kernel", "initrd")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ def verified_release(statement: VerifiedStatement, *, what: str) -> VerifiedRele
     release = predicate["release"]
     artifacts = tuple(Artifact(**entry) for entry in release["artifacts"])
     _check_subjects(statement.subjects, artifacts, what)
-    _check_axes(predicate["run"]["comparison"], what)
+    _check_components(artifacts, what)
+    check_run(predicate, artifacts, what=what)
     values = parse_reference_values(release["reference_values"], what=what)
     check_predictions(values)
     return VerifiedRelease(
@@ -61,8 +65,8 @@ def _check_subjects(subjects: Mapping[str, str], artifacts: tuple[Artifact, ...]
         raise VerificationError(f"{what}: subjects and artefacts disagree on {', '.join(names)}")
 
 
-def _check_axes(comparison: Mapping[str, Any], what: str) -> None:
-    varied = {axis["axis"] for axis in comparison["axes"] if axis["verdict"] == "varied"}
-    missing = sorted(set(comparison["required_axes"]) - varied)
-    if missing:
-        raise VerificationError(f"{what}: the legs were required to differ in {', '.join(missing)}, and did not")
+def _check_components(artifacts: tuple[Artifact, ...], what: str) -> None:
+    for component in _MEASURED:
+        count = sum(artifact.component == component for artifact in artifacts)
+        if count != 1:
+            raise VerificationError(f"{what}: {count} artefacts are the {component}, wanted one: it is measured")

@@ -275,6 +275,38 @@ def test_server_that_asks_for_too_long_a_wait_is_given_up(mirror: LocalMirror, s
     assert len(mirror.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "Tue, 20 May 2025 14:30:09 -0000", "Date": "Tue, 20 May 2025 14:30:00 GMT"},
+        {"Retry-After": f"Tue, 20 May 2025 14:30:09 +{'9' * 30}", "Date": "Tue, 20 May 2025 14:30:00 GMT"},
+        {"Retry-After": "9" * 5000},
+    ],
+)
+def test_wait_that_cannot_be_understood_is_no_crash(
+    mirror: LocalMirror, store: LocalStore, headers: dict[str, str]
+) -> None:
+    mirror.faults["/file"] = [Fault(status=503, headers=headers)] * 9
+    with pytest.raises(FetchError, match="503"):
+        fetch(store, remote(f"{mirror.url}/file"))
+    assert stored(store) is None
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(chunked=True, headers={"Content-Length": "9" * 5000}),
+        Fault(status=302, headers={"Location": "http://[::"}),
+        Fault(status=302, headers={"Location": "http://\xff\xfe../"}),
+    ],
+)
+def test_headers_that_the_libraries_choke_on_are_no_crash(mirror: LocalMirror, store: LocalStore, fault: Fault) -> None:
+    mirror.faults["/file"] = [fault]
+    with pytest.raises(FetchError, match="makes no sense"):
+        fetch(store, remote(f"{mirror.url}/file"))
+    assert stored(store) is None
+
+
 def test_next_address_is_tried_when_one_does_not_have_it(mirror: LocalMirror, store: LocalStore) -> None:
     fetch(store, remote(f"{mirror.url}/gone", f"{mirror.url}/file"))
 

@@ -55,6 +55,20 @@ def test_archive_is_a_tar_that_others_can_read(archive: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("size", [b"99999999999", b"+0000000014", b"0_000000014", b"           "])
+def test_size_that_is_not_octal_is_refused(archive: Path, size: bytes) -> None:
+    data = archive.read_bytes()
+    with pytest.raises(DocumentError, match="has to be"):
+        read(data[:124] + size + data[135:])
+
+
+def test_size_that_no_header_can_hold_is_refused(archive: Path) -> None:
+    with open_archive(archive) as reader:
+        reader.document("lock.json", limit=1000)
+        with pytest.raises(DocumentError, match="do not fit"):
+            reader.object(ArchiveMember("packages/x", 2**53 - 1, "0" * 64, None))
+
+
 def test_same_members_give_the_same_bytes(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "lock").chmod(0o600)
     (tmp_path / "lock").touch()

@@ -1,8 +1,10 @@
 """Addresses of a locked package: mirrors first, then the snapshot archive of its day and of the next."""
 
+from dataclasses import replace
+
 import pytest
 
-from builder.errors import MissingError
+from builder.errors import DocumentError, MissingError
 from builder.model.location import Locations, without_credentials
 from builder.model.lock import LockedPackage
 
@@ -32,6 +34,12 @@ def test_addresses_are_formed_from_the_pin() -> None:
         f"http://snapshot.example/archive/debian/20241231T143011Z/{path}",
         f"http://snapshot.example/archive/debian/20250101T143011Z/{path}",
     )
+
+
+@pytest.mark.parametrize("snapshot", ["99999999T999999Z", "20250230T000000Z", "99991231T235959Z"])
+def test_snapshot_that_is_no_time_is_refused(snapshot: str) -> None:
+    with pytest.raises(DocumentError, match=snapshot):
+        Locations(snapshot="http://snapshot.example").urls(replace(PACKAGE, snapshot=snapshot))
 
 
 def test_mirror_of_another_archive_is_never_asked() -> None:

@@ -1,18 +1,20 @@
 """Running the plan in legs, with a sandbox that does not isolate."""
 
+import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from builder.errors import BuildFailedError, BytesDifferError, DocumentError, MissingError
+from builder.errors import BuildFailedError, BytesDifferError, DocumentError, MissingError, NotProvenError
 from builder.model.leg import encode_leg_record, parse_leg_record
 from builder.model.variation import VARIATIONS, Variation
 from builder.pipeline.build import LegOrder, run_legs
-from builder.pipeline.legs import load_leg, reusable_leg
+from builder.pipeline.legs import load_leg, require_planned, reusable_leg
 from tests.fakes.fake_sandbox import FakeSandbox
 from tests.fakes.silent_progress import SilentProgress
-from tests.fakes.small_build import STEPS, build_small, small_job
+from tests.fakes.small_build import PLAN, STEPS, build_small, small_job
 
 
 def test_both_legs_run_every_step_and_leave_the_artefacts(tmp_path: Path) -> None:
@@ -94,8 +96,49 @@ def test_a_complete_leg_is_reused_and_an_altered_one_is_not(tmp_path: Path) -> N
     with pytest.raises(BytesDifferError, match="vmlinuz"):
         load_leg(a.directory)
     path.unlink()
-    with pytest.raises(BytesDifferError, match="missing"):
+    with pytest.raises(BytesDifferError, match="no regular file"):
         load_leg(a.directory)
+
+
+def test_a_link_in_place_of_an_artefact_is_refused(tmp_path: Path) -> None:
+    a, b = build_small(tmp_path, FakeSandbox(STEPS))
+    b.artifact_path("vmlinuz").unlink()
+    b.artifact_path("vmlinuz").symlink_to(a.artifact_path("vmlinuz"))
+    with pytest.raises(BytesDifferError, match="vmlinuz"):
+        load_leg(b.directory)
+    shutil.rmtree(b.directory / "artifacts")
+    (b.directory / "artifacts").symlink_to(a.directory / "artifacts")
+    with pytest.raises(BytesDifferError, match="no regular file"):
+        load_leg(b.directory)
+
+
+def test_a_leg_from_elsewhere_has_to_be_of_this_plan(tmp_path: Path) -> None:
+    a, _ = build_small(tmp_path, FakeSandbox(STEPS))
+    digest = a.record.plan_sha256
+    require_planned(a, PLAN, digest)
+    with pytest.raises(NotProvenError, match="plan is"):
+        require_planned(a, PLAN, "0" * 64)
+
+
+def test_a_leg_whose_record_leaves_an_artefact_out_is_refused(tmp_path: Path) -> None:
+    """Else both legs could hide a difference that is measured all the same (I3)."""
+    a, _ = build_small(tmp_path, FakeSandbox(STEPS))
+    for artifacts in (a.record.artifacts[1:], (*a.record.artifacts, a.record.artifacts[0])):
+        fewer = replace(a, record=replace(a.record, artifacts=artifacts))
+        with pytest.raises(NotProvenError, match="list of artefacts"):
+            require_planned(fewer, PLAN, a.record.plan_sha256)
+
+
+def test_an_artefact_is_only_read_as_it_was_recorded(tmp_path: Path) -> None:
+    a, _ = build_small(tmp_path, FakeSandbox(STEPS))
+    assert a.read_artifact("vmlinuz") == b"kernel"
+    (a.directory / "artifacts/unlisted").write_bytes(b"kernel")
+    with pytest.raises(BytesDifferError, match="no artefact of this name"):
+        a.read_artifact("unlisted")
+    a.artifact_path("vmlinuz").chmod(0o644)
+    a.artifact_path("vmlinuz").write_bytes(b"exchanged after it was compared")
+    with pytest.raises(BytesDifferError, match="vmlinuz"):
+        a.read_artifact("vmlinuz")
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"schema": "tdx-builder/leg/v1"}', "[]"])

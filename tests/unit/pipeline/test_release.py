@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -181,3 +182,15 @@ def test_artefacts_are_shown_once_and_replaced_by_the_next_run(tmp_path: Path) -
     (order.out / "artifacts/old").touch()
     shown = show_artifacts(order, a)
     assert sorted(path.name for path in shown.iterdir()) == ["cmdline", "initrd.img", "vmlinuz"]
+
+
+def test_artefacts_of_a_leg_on_another_file_system_are_shown_too(tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system at /dev/shm")
+    with TemporaryDirectory(dir=elsewhere) as name:
+        a, _ = build_small(Path(name), FakeSandbox(STEPS))
+        shown = show_artifacts(order_in(tmp_path), a)
+        for artifact in a.record.artifacts:
+            assert (shown / artifact.name).read_bytes() == a.artifact_path(artifact.name).read_bytes()
+            assert (shown / artifact.name).stat().st_mode & 0o222 == 0

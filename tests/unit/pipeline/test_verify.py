@@ -115,13 +115,20 @@ def test_a_missing_linked_or_unlisted_artefact_is_no_pass(published: SmallReleas
         (copy / "extra").touch()
 
     def emptied(copy: Path) -> None:
-        shutil.rmtree(copy)
+        for path in copy.iterdir():
+            path.unlink()
 
     for number, change in enumerate((removed, linked, added, emptied)):
         copy = tmp_path / str(number)
         shutil.copytree(published.artifacts, copy)
         change(copy)
         assert verdict(verify_manifest(published.manifest, [published.key], copy)) is ExitStatus.BYTES_DIFFER
+
+
+def test_artefacts_in_no_directory_are_an_error_and_no_verdict(published: SmallRelease, tmp_path: Path) -> None:
+    for place in (tmp_path / "absent", published.manifest):
+        with pytest.raises(DocumentError, match="no directory"):
+            verify_manifest(published.manifest, [published.key], place)
 
 
 def resigned(published: SmallRelease, edit: Edit) -> bytes:
@@ -193,6 +200,58 @@ def not_identical(document: dict[str, Any]) -> None:
     document["predicate"]["run"]["comparison"]["identical"] = False
 
 
+def one_leg_twice(document: dict[str, Any]) -> None:
+    legs = document["predicate"]["run"]["legs"]
+    legs["b"] = legs["a"]
+
+
+def other_legs(document: dict[str, Any]) -> None:
+    legs = document["predicate"]["run"]["legs"]
+    document["predicate"]["run"]["legs"] = {"c": legs["a"], "d": legs["b"]}
+
+
+def legs_without_provenance(document: dict[str, Any]) -> None:
+    nothing: dict[str, Any] = {"buildDefinition": {}, "runDetails": {}}
+    document["predicate"]["run"]["legs"] = {"a": nothing, "b": nothing}
+
+
+def invented_axis(document: dict[str, Any]) -> None:
+    comparison = document["predicate"]["run"]["comparison"]
+    comparison["required_axes"] = ["mood"]
+    comparison["axes"] = [{"axis": "mood", "code": "", "a": "good", "b": "bad", "verdict": "varied", "reason": ""}]
+
+
+def required_axis_that_was_not_varied(document: dict[str, Any]) -> None:
+    document["predicate"]["run"]["comparison"]["required_axes"] = ["fileordering"]
+    document["predicate"]["run"]["comparison"]["axes"] = document["predicate"]["run"]["comparison"]["axes"][:1]
+
+
+def axes_with_other_values(document: dict[str, Any]) -> None:
+    for axis in document["predicate"]["run"]["comparison"]["axes"]:
+        axis["b"] = axis["a"]
+
+
+def other_recipe(document: dict[str, Any]) -> None:
+    document["predicate"]["release"]["recipe"]["sha256"] = "0" * 64
+
+
+def other_plan(document: dict[str, Any]) -> None:
+    document["predicate"]["run"]["plan"]["sha256"] = "0" * 64
+
+
+def other_size(document: dict[str, Any]) -> None:
+    document["predicate"]["release"]["artifacts"][0]["size"] += 1
+
+
+def no_firmware(document: dict[str, Any]) -> None:
+    document["predicate"]["release"]["artifacts"][0]["component"] = "guest_os"
+
+
+def two_kernels(document: dict[str, Any]) -> None:
+    for artifact in document["predicate"]["release"]["artifacts"]:
+        artifact["component"] = "kernel"
+
+
 @pytest.mark.parametrize(
     "edit",
     [
@@ -205,6 +264,17 @@ def not_identical(document: dict[str, Any]) -> None:
         no_axes_required,
         one_leg,
         not_identical,
+        one_leg_twice,
+        other_legs,
+        legs_without_provenance,
+        invented_axis,
+        required_axis_that_was_not_varied,
+        axes_with_other_values,
+        other_recipe,
+        other_plan,
+        other_size,
+        no_firmware,
+        two_kernels,
     ],
 )
 def test_a_signed_statement_that_contradicts_itself_is_refused(
