@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from builder.measure.acpi import AcpiBlobs
 from builder.model.recipe import VmmSpec
 from builder.model.variation import Variation
+
+if TYPE_CHECKING:
+    from builder.measure.acpi import AcpiBlobs  # the measuring core is large, and most verbs do without it
 
 LogSink = Callable[[bytes], None]
 
@@ -172,6 +174,6 @@ class MachineShape:
 class AcpiReader(Protocol):
     """Reads the ACPI blobs of a machine shape from a VMM that runs no guest. Safe to call from several threads."""
 
-    def read(self, shape: MachineShape) -> AcpiBlobs:
+    def read(self, shape: MachineShape) -> "AcpiBlobs":
         """The blobs as the firmware finds them. DocumentError for a shape that the VMM or a rule refuses, another
         version than the shape's included; NotProvenError if the reading itself fails."""

@@ -18,9 +18,8 @@ from pathlib import Path
 from builder.backends import process
 from builder.backends.leg_arguments import LegFiles, check_root, leg_arguments
 from builder.backends.prepared_root import PreparedRoot, prepare_root
-from builder.backends.scratch import scratch_directory
+from builder.backends.scratch import copy_below, make_directory, scratch_directory
 from builder.errors import BuildFailedError, DocumentError, MissingError
-from builder.inside import leg_files
 from builder.model.variation import Variation
 from builder.ports import LogSink
 
@@ -116,7 +115,7 @@ class BubblewrapWorkspace:
         path = _path_below_in(target)
         if (self._files.inputs / path).exists():
             raise DocumentError(f"{target}: two inputs of a step have this name")
-        _copy(source, self._files.inputs, path, mode=0o755 if executable else 0o644)
+        copy_below(source, self._files.inputs, path, mode=0o755 if executable else 0o644)
 
     def run(self, argv: Sequence[str], environment: Mapping[str, str], log: LogSink) -> None:
         """Run a command in the build directory to its end; nothing that it started is left when this returns."""
@@ -218,41 +217,22 @@ def _namespace_hint() -> str:
 
 
 def _leg_files(prepared: PreparedRoot, scratch: Path) -> LegFiles:
-    """Make the directories of a workspace below `scratch`, with the programs of `builder.inside`."""
+    """Make the directories of a workspace below `scratch`."""
     files = LegFiles(
         root=prepared.path,
         locales=prepared.locales,
         bytecode=prepared.bytecode,
         build=scratch / "build",
         inputs=scratch / "in",
-        programs=scratch / "inside",
+        programs=prepared.programs,
         temporary=scratch / "tmp",
         cpu_list=scratch / "cpu-list",
     )
     mount_points = [files.build / name for name in ("in", "inside", "out")]
-    for directory in (files.build, files.inputs, files.programs, files.temporary, *mount_points):
-        _make_directory(directory)
+    for directory in (files.build, files.inputs, files.temporary, *mount_points):
+        make_directory(directory)
     files.cpu_list.write_text("0\n", encoding="ascii")
-    for name, source in leg_files().items():
-        _copy(source, files.programs, name, mode=0o644)
     return files
-
-
-def _copy(source: Path, directory: Path, path: str, *, mode: int) -> None:
-    """Copy a file to `path` below `directory`, with directories on the way; no mode depends on our own umask."""
-    place = directory / path
-    try:
-        for parent in reversed(place.relative_to(directory).parents):
-            _make_directory(directory / parent)
-    except FileExistsError as error:
-        raise DocumentError(f"{path}: {error.filename} is a file already, wanted a directory") from error
-    shutil.copyfile(source, place)
-    place.chmod(mode)
-
-
-def _make_directory(path: Path) -> None:
-    path.mkdir(exist_ok=True)
-    path.chmod(0o755)
 
 
 def _path_below_in(target: str) -> str:

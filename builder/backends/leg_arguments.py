@@ -22,6 +22,11 @@ ISOLATION = (
     "--clearenv",
 )
 
+# What of /proc is the host's own and not a process's: root owns it, and needs no capability to write it. bwrap covers
+# some of it only where it may write the directory itself, which for /proc/sys not even root may.
+_HOSTS_OWN = ("acpi", "bus", "driver", "fs", "irq", "mtrr", "scsi", "sys", "sysrq-trigger", "tty")
+PROC = ("--proc", "/proc", *(word for name in _HOSTS_OWN for word in ("--ro-bind-try", *2 * (f"/proc/{name}",))))
+
 _LOCALES = "/run/locales"
 _BYTECODE = "/run/bytecode"
 
@@ -83,7 +88,7 @@ def require_in_root(root: Path, path: str, *, package: str) -> None:
 
 def _mounts(files: LegFiles, variation: Variation) -> list[str]:
     build = variation.build_path
-    arguments = ["--ro-bind", str(files.root), "/", "--proc", "/proc", "--dev", "/dev"]
+    arguments = ["--ro-bind", str(files.root), "/", *PROC, "--dev", "/dev"]
     for path in _private_directories(files.root, variation):
         arguments += ["--tmpfs", path]
     arguments += ["--bind", str(files.temporary), variation.tmpdir, "--bind", str(files.build), build]

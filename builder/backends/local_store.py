@@ -19,7 +19,7 @@ from builder.backends.atomic_file import storage_errors, sync_directory
 from builder.errors import DocumentError, FetchError
 from builder.model.digest import checked_sha256
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 17  # stays in the cache between reading and hashing
 _READ_ONLY = 0o444
 
 

@@ -1,4 +1,4 @@
-"""What the pinned root's own programs make of it once, kept beside it: the locale of a leg, and Python's bytecode.
+"""What legs need beside a pinned root, made once and kept there: our programs, the locale of a leg, Python's bytecode.
 
 A locale that is not there falls back to C without a word (`determinism.md` 4.3 no. 1), and packages ship locales as
 sources only. The bytecode changes no result: without it, each program of a leg would compile what it imports anew.
@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.backends import process
-from builder.backends.leg_arguments import ISOLATION, require_in_root
-from builder.backends.scratch import move_into_place, scratch_directory
+from builder.backends.leg_arguments import ISOLATION, PROC, require_in_root
+from builder.backends.scratch import copy_below, make_directory, move_into_place, scratch_directory
+from builder.encoding.canonical_json import encode_canonical
+from builder.inside import leg_files
+from builder.model.digest import sha256_hex
 
 _LOCALEDEF = "/usr/bin/localedef"
 _LOCALE_SOURCES = "/usr/share/i18n"
@@ -29,9 +32,10 @@ _WORK = "/mnt"
 
 @dataclass(frozen=True)
 class PreparedRoot:
-    """A pinned root, and two directories beside it: compiled locales and bytecode, or None where it needs none."""
+    """A pinned root, and beside it `builder.inside`, compiled locales and bytecode (None where they are not needed)."""
 
     path: Path
+    programs: Path
     locales: Path | None
     bytecode: Path | None
 
@@ -49,7 +53,24 @@ def prepare_root(root: Path, locale: str, bwrap: str) -> PreparedRoot:
     if os.path.lexists(f"{root}{_PYTHON}"):
         bytecode = prepared / "bytecode"
         _once(bytecode, lambda work: _compile_bytecode(root, bwrap, work))
-    return PreparedRoot(root, locales, bytecode)
+    return PreparedRoot(root, _prepared_programs(prepared), locales, bytecode)
+
+
+def _prepared_programs(prepared: Path) -> Path:
+    """The files of `builder.inside` as legs see them, in a directory named after their digest."""
+    files = leg_files()
+    identity = sha256_hex(encode_canonical({name: sha256_hex(path.read_bytes()) for name, path in files.items()}))
+
+    def copy(work: Path) -> Path:
+        programs = work / "programs"
+        make_directory(programs)
+        for name, source in files.items():
+            copy_below(source, programs, name, mode=0o644)
+        return programs
+
+    directory = prepared / "programs" / identity
+    _once(directory, copy)
+    return directory
 
 
 def _once(directory: Path, make: Callable[[Path], Path]) -> None:
@@ -81,5 +102,5 @@ def _compile_bytecode(root: Path, bwrap: str, work: Path) -> Path:
 
 
 def _run(root: Path, bwrap: str, work: Path, command: Sequence[str]) -> None:
-    mounts = ["--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev", "--bind", str(work), _WORK]
+    mounts = ["--ro-bind", str(root), "/", *PROC, "--dev", "/dev", "--bind", str(work), _WORK]
     process.run([bwrap, *ISOLATION, *mounts, "--", *command], environment={}, umask=0o022)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from builder.backends import process
-from builder.backends.leg_arguments import ISOLATION, require_in_root
+from builder.backends.leg_arguments import ISOLATION, PROC, require_in_root
 from builder.backends.qemu_firmware import (
     MINIMUM_MEMORY,
     PHYSICAL_BITS,
@@ -116,7 +116,7 @@ class QemuAcpiReader:
         return match[1].decode("ascii")
 
     def _command(self, *arguments: str) -> Sequence[str]:
-        mounts = ("--ro-bind", str(self._root), "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp")  # noqa: S108
+        mounts = ("--ro-bind", str(self._root), "/", "--dev", "/dev", *PROC, "--tmpfs", "/tmp")  # noqa: S108
         return (self._bwrap, *ISOLATION, *mounts, "--", _QEMU, *arguments)
 
 

@@ -43,3 +43,21 @@ def move_into_place(source: Path, target: Path) -> None:
     except OSError:
         if not target.is_dir():
             raise
+
+
+def copy_below(source: Path, directory: Path, path: str, *, mode: int) -> None:
+    """Copy a file to `path` below `directory`, with directories on the way; no mode depends on our own umask."""
+    place = directory / path
+    try:
+        for parent in reversed(place.relative_to(directory).parents):
+            make_directory(directory / parent)
+    except FileExistsError as error:
+        raise DocumentError(f"{path}: {error.filename} is a file already, wanted a directory") from error
+    shutil.copyfile(source, place)
+    place.chmod(mode)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, mode 0755 whatever the umask is, unless it is there."""
+    path.mkdir(exist_ok=True)
+    path.chmod(0o755)

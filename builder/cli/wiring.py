@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import click
 
+from builder.errors import MissingError
 from builder.ports import ArtifactStore
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -16,11 +17,20 @@ STORE_VARIABLE = "TDX_BUILDER_STORE"
 
 
 def default_store() -> Path:
-    """$TDX_BUILDER_STORE, or tdx-builder/store in the user's cache directory."""
-    if STORE_VARIABLE in os.environ:
-        return Path(os.environ[STORE_VARIABLE])
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache) / "tdx-builder" / "store"
+    """$TDX_BUILDER_STORE, or tdx-builder/store in the user's cache directory; MissingError if there is no such user.
+
+    An empty variable is one that is not set: else the store would be made in the working directory.
+    """
+    if store := os.environ.get(STORE_VARIABLE):
+        return Path(store)
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache) / "tdx-builder" / "store"
+    try:
+        return Path.home() / ".cache" / "tdx-builder" / "store"
+    except RuntimeError as error:  # a user id that the system does not know, as in many containers
+        raise MissingError(
+            "no home directory, so no place for the store", hint=f"name one: --store DIRECTORY, or {STORE_VARIABLE}"
+        ) from error
 
 
 def recipe_argument(command: Command) -> Command:

@@ -85,7 +85,7 @@ def _check_domain(value: Any, path: str, depth: int = 0) -> None:
 
 def _check_scalar(value: Any, path: str) -> None:
     if isinstance(value, str):
-        if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+        if not value.isascii() and any(0xD800 <= ord(character) <= 0xDFFF for character in value):
             raise DocumentError(f"{path}: lone surrogate in text")
     elif isinstance(value, int):  # bool is an int and needs no bound
         if abs(value) > MAX_SAFE_INTEGER:

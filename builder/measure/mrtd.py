@@ -15,7 +15,7 @@ from builder.model.launch_profile import PageOrder
 _CHUNK = 256
 _CHUNKS = PAGE_SIZE // _CHUNK
 _RECORD = 128
-_BLOCK = 32 * PAGE_SIZE  # packed in one call: large enough for few calls, small enough for little memory
+_BLOCK = 64 * PAGE_SIZE  # packed in one call: large enough for few calls, small enough for little memory
 
 # `measurement.md` 3.1: name padded to 16 bytes, u64 address, zeros to 128; MR.EXTEND is followed by its data
 _ADD = "16sQ104x"

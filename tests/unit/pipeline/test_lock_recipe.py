@@ -246,6 +246,15 @@ def test_fresh_lock_is_accepted(directory: Path, resolver: FixedResolver) -> Non
     check_fresh(locked, recipe_of(directory), read_sources(directory, recipe_of(directory)), what="lock.json")
 
 
+def test_lock_with_another_size_of_a_file_is_refused(directory: Path, resolver: FixedResolver) -> None:
+    locked = lock(directory, resolver).lock
+    sources = read_sources(directory, recipe_of(directory))
+    edited = {path: replace(source, size=2**53 - 1) for path, source in locked.sources.items()}
+
+    with pytest.raises(DocumentError, match="bytes, locked are 9007199254740991"):
+        check_fresh(replace(locked, sources=edited), recipe_of(directory), sources, what="lock.json")
+
+
 def test_stale_lock_is_refused_naming_the_file_that_changed(directory: Path, resolver: FixedResolver) -> None:
     lock(directory, resolver)
     (directory / "files" / "app" / "config").write_bytes(b"answer = 43")
