@@ -24,7 +24,7 @@ ISOLATION = (
 
 # What of /proc is the host's own and not a process's: root owns it, and needs no capability to write it. bwrap covers
 # some of it only where it may write the directory itself, which for /proc/sys not even root may.
-_HOSTS_OWN = ("acpi", "bus", "driver", "fs", "irq", "mtrr", "scsi", "sys", "sysrq-trigger", "tty")
+_HOSTS_OWN = ("acpi", "bus", "driver", "fs", "irq", "mtrr", "pressure", "scsi", "sys", "sysrq-trigger", "tty")
 PROC = ("--proc", "/proc", *(word for name in _HOSTS_OWN for word in ("--ro-bind-try", *2 * (f"/proc/{name}",))))
 
 _LOCALES = "/run/locales"

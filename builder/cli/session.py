@@ -119,7 +119,7 @@ class Session:
 
         debs = self._inputs.debs(group)
         identity = sha256_hex("\n".join([str(LAYOUT_VERSION), *(deb.name for deb in debs)]).encode())
-        parent = self._work if self._places.cold else self._places.store.parent
+        parent = self._work if self._places.cold else self._places.store
         path = parent / "roots" / identity / group.removeprefix("roots.")
         path.parent.mkdir(parents=True, exist_ok=True)
         unpack_root(debs, path, self.progress)

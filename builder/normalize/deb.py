@@ -20,6 +20,7 @@ MERGED_DIRECTORIES = ("bin", "lib", "lib32", "lib64", "libo32", "libx32", "sbin"
 
 _MAGIC = b"!<arch>\n"
 _HEADER_SIZE = 60
+_MAX_PATH, _MAX_NAME, _MAX_DEPTH = 4095, 255, 128
 _MAX_TIME = 1 << 33
 _CHUNK = 1 << 24
 _XZ_MEMORY = 1 << 28  # xz -9 needs 65 MiB
@@ -89,7 +90,7 @@ def read_entries(tar: bytes, *, what: str) -> Iterator[Entry]:
             for member in archive:
                 yield _entry(archive, member, what)
             end = archive.offset
-    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError) as error:  # it reads long names so
         raise DocumentError(f"{what}: data.tar is malformed: {error}") from error
     # tarfile takes a damaged header for the end of the archive; a real end is zero blocks up to the last byte
     if end >= len(tar) or tar.count(0, end) != len(tar) - end:
@@ -206,7 +207,7 @@ def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, what: str) -> Entr
             content = archive.extractfile(member)
             return replace(entry, data=b"" if content is None else content.read())
         case EntryKind.SYMLINK:
-            return replace(entry, target=member.linkname)
+            return replace(entry, target=_link_target(member, what))
         case EntryKind.HARD_LINK:
             return replace(entry, target=_clean_path(member.linkname, what))
     return entry
@@ -231,5 +232,18 @@ def _clean_path(name: str, what: str) -> str:
     if name in (".", "./"):
         return ""
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise DocumentError(f"{what}: data.tar: unsafe path {name!r}")
+        raise DocumentError(f"{what}: data.tar: unsafe path {name[:200]!r}")
+    if len(name) > _MAX_PATH or len(parts) > _MAX_DEPTH or any(len(_os_name(part)) > _MAX_NAME for part in parts):
+        raise DocumentError(f"{what}: data.tar: path {name[:200]!r} is longer or deeper than file systems take")
     return "/".join(parts)
+
+
+def _os_name(part: str) -> bytes:
+    return part.encode("utf-8", "surrogateescape")
+
+
+def _link_target(member: tarfile.TarInfo, what: str) -> str:
+    target = member.linkname
+    if not target or "\0" in target or len(target) > _MAX_PATH:
+        raise DocumentError(f"{what}: data.tar: link {member.name[:200]!r} has the target {target[:200]!r}")
+    return target

@@ -62,6 +62,24 @@ def test_a_leg_has_no_capabilities_and_sees_no_process_of_the_host(leg: Workspac
     assert len(shell(leg, "ls -d /proc/[0-9]*").split()) < 10
 
 
+WRITABLE_OF_PROC = """
+import os
+for place, directories, names in os.walk("/proc"):
+    if place == "/proc":  # processes are the leg's own
+        directories[:] = [name for name in directories if not name.isdigit() and name not in ("self", "thread-self")]
+    for path in (os.path.join(place, name) for name in names):
+        if os.access(path, os.W_OK):
+            print(path)
+"""
+
+
+def test_a_leg_cannot_change_the_kernel_of_the_host(leg: Workspace) -> None:
+    """Run by root, a leg is root to the files of /proc: a core_pattern would run a program outside of the sandbox."""
+    log = bytearray()
+    leg.run(("python3", "-c", WRITABLE_OF_PROC), {}, log.extend)
+    assert log.decode() == ""
+
+
 @pytest.mark.parametrize("path", ["/usr/bin/x", "/etc/passwd", "in/x", "inside/probe.py", "/run/bytecode/x", "/x"])
 def test_root_inputs_and_programs_are_read_only(leg: Workspace, path: str) -> None:
     with pytest.raises(BuildFailedError, match="Read-only file system"):

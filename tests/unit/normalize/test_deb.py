@@ -1,6 +1,7 @@
 """Reading .deb files: what must never pass is a package that is cut off, damaged, or reaches out of its tree."""
 
 import gzip
+import io
 import lzma
 import tarfile
 from contextlib import suppress
@@ -158,3 +159,37 @@ def test_paths_of_a_merged_usr() -> None:
 )
 def test_links_of_a_merged_usr(path: str, target: str, *, expected: bool) -> None:
     assert is_merged_usr_link(Entry(path, EntryKind.SYMLINK, 0o777, 0, target=target)) is expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a/" * 3000 + "b", "n" * 256, "ä" * 200, "/".join(["d"] * 200)],
+    ids=["deep", "long", "bytes", "directories"],
+)
+def test_a_path_that_no_file_system_takes_is_refused(name: str) -> None:
+    with pytest.raises(DocumentError, match="longer or deeper"):
+        list(read_entries(tar_archive([member(name)]), what="x.deb"))
+
+
+@pytest.mark.parametrize("target", ["", "x" * 5000], ids=["empty", "long"])
+def test_a_link_without_a_usable_target_is_refused(target: str) -> None:
+    with pytest.raises(DocumentError, match="has the target"):
+        list(read_entries(tar_archive([member("link", kind=tarfile.SYMTYPE, target=target)]), what="x.deb"))
+
+
+def test_a_link_target_with_a_zero_byte_is_refused() -> None:
+    info, data = member("link", kind=tarfile.SYMTYPE, target="x")
+    info.pax_headers = {"linkpath": "a\0b"}
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(info, io.BytesIO(data))
+    with pytest.raises(DocumentError):
+        list(read_entries(file.getvalue(), what="x.deb"))
+
+
+def test_a_chain_of_long_names_is_refused() -> None:
+    long_name = tarfile.TarInfo("././@LongLink")
+    long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 2
+    block = long_name.tobuf(tarfile.GNU_FORMAT) + b"a\0".ljust(512, b"\0")
+    with pytest.raises(DocumentError, match="malformed"):
+        list(read_entries(block * 5000 + tar_archive([member("x")]), what="x.deb"))
