@@ -1,5 +1,6 @@
 """Fixtures for every test."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import settings
 # no deadline: a busy machine is no failure
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
+# a shell that starts the tests in the background ignores interrupts, and every program they start would inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 

@@ -125,6 +125,7 @@ class Host:
             f'Dir::Etc::sourcelist "{path}/sources.list";',
             f'Dir::State "{path}/state";',
             'Dir::Etc::parts "/dev/null";',
+            "#clear Acquire::Snapshots;",  # newer apt comes with one
         ]
 
     def __enter__(self) -> "Host":
