@@ -13,7 +13,7 @@ from builder.errors import MissingError
 _HINTS = {
     errno.ENOSPC: "free some space and run it again: what is complete is kept",
     errno.EDQUOT: "free some of your quota and run it again: what is complete is kept",
-    errno.EACCES: "choose a directory that you may write to",
+    errno.EACCES: "choose a directory that you may write to; for inputs --store or TDX_BUILDER_STORE names one",
     errno.EPERM: "choose a directory that you may write to",
     errno.EROFS: "choose a directory on a writable file system",
 }

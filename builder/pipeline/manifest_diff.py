@@ -52,7 +52,7 @@ def diff_manifests(a: Path, b: Path) -> ManifestDifference:
         profile_count=len(left["reference_values"]["profiles"]),
         artifacts=tuple(artifacts),
         registers=tuple(registers),
-        other=tuple(f"{name}: {left[name]!r} and {right[name]!r}" for name in others),
+        other=tuple(text for name in others for text in _field_differences(name, left[name], right[name])),
     )
 
 
@@ -65,6 +65,23 @@ def _release(path: Path) -> dict[str, Any]:
     validate(predicate, schema_name="release-v1", what=str(path))
     release: dict[str, Any] = predicate["release"]
     return release
+
+
+def _field_differences(name: str, left: Any, right: Any) -> list[str]:
+    """The members that differ, by path, with both values as far as they fit a line."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        members = sorted(member for member in left.keys() | right.keys() if left.get(member) != right.get(member))
+        return [
+            text
+            for member in members
+            for text in _field_differences(f"{name}.{member}", left.get(member), right.get(member))
+        ]
+    return [f"{name}: {_short(left)} and {_short(right)}"]
+
+
+def _short(value: Any, width: int = 60) -> str:
+    text = str(value)
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _artifact_differences(left: dict[str, Any], right: dict[str, Any]) -> list[str]:

@@ -194,3 +194,17 @@ def test_artefacts_of_a_leg_on_another_file_system_are_shown_too(tmp_path: Path)
         for artifact in a.record.artifacts:
             assert (shown / artifact.name).read_bytes() == a.artifact_path(artifact.name).read_bytes()
             assert (shown / artifact.name).stat().st_mode & 0o222 == 0
+
+
+def test_two_releases_that_differ_elsewhere_say_in_which_member(tmp_path: Path) -> None:
+    first = publish(tmp_path / "1", build_small(tmp_path / "1", FakeSandbox(STEPS)))
+    legs = build_small(tmp_path / "2", FakeSandbox(STEPS))
+    other = recipe_directory(tmp_path / "2")
+    later = replace(
+        order_in(tmp_path / "2"), recipe=replace(other, recipe=replace(other.recipe, source_date_epoch=1767225601))
+    )
+    second = release(later, legs, lambda _leg: sample_values(), unexplained)
+    found = diff_manifests(first.path, second.path)
+    assert not found.identical
+    assert found.other == ("source_date_epoch: 1767225600 and 1767225601",)
+    assert found.statuses == [1]
