@@ -15,9 +15,8 @@ from builder.compare.render import comparison_lines
 from builder.errors import ExitStatus
 from builder.model.build_info import AxisComparison
 from builder.model.comparison import Comparison, comparison_document
-from builder.model.leg import plan_digest
 from builder.pipeline.build import run_legs
-from builder.pipeline.legs import Leg, compare, compare_variations, reusable_leg
+from builder.pipeline.legs import Leg, compare, compare_variations
 
 if TYPE_CHECKING:
     from builder.pipeline.release import ReleaseOrder
@@ -108,12 +107,7 @@ def build_legs(session: Session, names: tuple[str, ...], *, reuse: bool) -> list
     """Build the named legs; with `reuse`, those that are there already, complete and of the same plan, are kept."""
     job = session.job()
     sandbox = session.sandbox()
-    digest = plan_digest(job.plan, job.programs)
-    legs: dict[str, Leg] = {}
-    for name in names if reuse else ():
-        leg = reusable_leg(session.leg_directory(name), digest, sandbox.engine)
-        if leg is not None:
-            legs[name] = leg
+    legs = {name: leg for name in names if reuse and (leg := session.built_leg(name)) is not None}
     orders = tuple(session.order(name, sandbox) for name in names if name not in legs)
     for order, record in zip(orders, run_legs(job, orders, session.progress) if orders else (), strict=True):
         legs[order.variation.name] = Leg(order.directory, record)

@@ -20,7 +20,6 @@ from builder.model.size import parse_size
 from builder.ports import MachineShape, Progress
 
 if TYPE_CHECKING:
-    from builder.cli.session import Session
     from builder.pipeline.measure import LaunchMatrix
 
 _ACPI_FILES = ("table-loader", "rsdp", "tables")
@@ -115,15 +114,15 @@ def measure(
 
 def _measure_recipe(places: Places, artifacts: Path | None, progress: Progress) -> ReferenceValues:
     with open_session(places, progress) as session:
-        directory = artifacts or _last_build(session)
-        return session.measure_files(directory)
-
-
-def _last_build(session: "Session") -> Path:
-    for directory in (session.out / "artifacts", session.leg_directory("a") / "artifacts"):
-        if directory.is_dir():
-            return directory
-    raise DocumentError(f"{session.out}: nothing is built there", hint="run `tdx-builder build`, or name --artifacts")
+        if artifacts is not None:
+            return session.measure_files(artifacts)
+        leg = session.built_leg("a")
+        if leg is None:
+            raise DocumentError(
+                f"{session.leg_directory('a')}: no leg of this recipe and lock, as they are now",
+                hint="run `tdx-builder build`, or name --artifacts",
+            )
+        return session.measure(leg)
 
 
 def _measure_plain(files: PlainFiles, places: Places | None, progress: Progress) -> ReferenceValues:

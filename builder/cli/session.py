@@ -20,7 +20,7 @@ from builder.model.variation import VARIATIONS
 from builder.pipeline.build import BuildJob, LegOrder
 from builder.pipeline.files import hash_file, read_document
 from builder.pipeline.inputs import BuildInputs, RecipeDirectory, load_locked_recipe
-from builder.pipeline.legs import Leg, load_leg, require_planned
+from builder.pipeline.legs import Leg, load_leg, require_planned, reusable_leg
 from builder.ports import AcpiReader, Progress, Sandbox
 
 TOOLS = "roots.tools"
@@ -91,6 +91,11 @@ class Session:
         leg = load_leg(directory)
         require_planned(leg, self.plan, plan_digest(self.plan, self.programs))
         return leg
+
+    def built_leg(self, name: str) -> Leg | None:
+        """Leg `name` of an earlier run, if every artefact is intact and it is of this very plan; None otherwise."""
+        digest = plan_digest(self.plan, self.programs)
+        return reusable_leg(self.leg_directory(name), digest, self.sandbox().engine)
 
     def order(self, name: str, sandbox: Sandbox) -> LegOrder:
         """An order to build leg `name`, whose directory is emptied."""

@@ -82,6 +82,7 @@ def release(order: ReleaseOrder, legs: tuple[Leg, Leg], measure: Measure, explai
     """
     require_unpublished(order)
     a, b = legs
+    (order.out / COMPARISON).unlink(missing_ok=True)  # of an earlier run, about other legs
     comparison = compare(a, b, explain)
     if not comparison.identical:
         order.out.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.attest.dsse import decode_envelope
 from builder.backends.local_store import LocalStore
 from builder.cli.main import run
 from builder.model.lock import Lock
@@ -67,6 +68,29 @@ def test_a_build_with_nothing_to_do_builds_nothing(
     status, _ = run_json(capsys, "build", RECIPE, "--out", real_release.out, "--store", store, "--offline")
     assert status == 0
     assert [record.stat().st_mtime_ns for record in records] == before
+
+
+def test_measure_takes_the_last_build_of_this_very_plan_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    real_release: RealRelease,
+    store: Path,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the build directory is below it
+    out = tmp_path / "out/quickstart/0.1.0"
+    (out / "artifacts").mkdir(parents=True)
+    (out / "artifacts/vmlinuz").write_text("of an older release")
+    arguments = ("measure", RECIPE, "--store", store, "--offline")
+    assert run_json(capsys, *arguments)[0] == 2
+    shutil.copytree(real_release.out / "legs/a", out / "legs/a")
+    status, document = run_json(capsys, *arguments)
+    assert status == 0
+    published = json.loads(decode_envelope(PUBLISHED.read_bytes(), what="manifest").payload)
+    values = published["predicate"]["release"]["reference_values"]
+    assert document["result"]["reference_values"] == values  # type: ignore[index]
+    alter_member(out / "legs/a", b"tdxb.roothash", record_it=False)
+    assert run_json(capsys, *arguments)[0] == 2
 
 
 def test_legs_from_two_places_make_a_release(

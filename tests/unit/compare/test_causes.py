@@ -61,7 +61,7 @@ CATALOGUE = [
     ("locale name", (b"LC_ALL=C;", b"LC_ALL=de_DE.UTF-8;"), CauseName.LOCALE),
     ("ND-C01 host name", (b"built on alpha today", b"built on beta.example.invalid today"), CauseName.HOSTNAME),
     ("ND-C02 uid", (b"uid=0;", b"uid=1234;"), CauseName.USER),
-    ("ND-C06 home", (b"prefix=/root/.local", b"prefix=/nonexistent/home-of-leg-b/.local"), CauseName.PATH),
+    ("ND-C06 home", tuple(f"prefix={leg.home}/.local".encode() for leg in (VARIATION_A, VARIATION_B)), CauseName.PATH),
     ("ND-C07 PATH", (VARIATION_A.path.encode(), VARIATION_B.path.encode()), CauseName.PATH),
     ("ND-C09 environment", (b"LANG=x\n", b"CAPTURED_BY=leg b\nLANG=x\n"), CauseName.ENVIRONMENT),
     ("ND-C10 TMPDIR", (b"in /tmp/file", b"in /var/tmp/scratch/file"), CauseName.PATH),

@@ -90,6 +90,13 @@ def test_legs_that_differ_are_not_measured_and_publish_nothing(tmp_path: Path) -
     assert kept["identical"] is False
 
 
+def test_what_an_earlier_run_said_of_other_legs_does_not_stay(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/comparison.json").write_text("{}")
+    publish(tmp_path, build_small(tmp_path, FakeSandbox(STEPS)))
+    assert not (tmp_path / "out/comparison.json").exists()
+
+
 def test_an_artefact_that_only_one_leg_has_is_a_difference(tmp_path: Path) -> None:
     a, b = build_small(tmp_path, FakeSandbox(STEPS))
     fewer = replace(b, record=replace(b.record, artifacts=b.record.artifacts[:-1]))
