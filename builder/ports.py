@@ -159,16 +159,13 @@ class Sandbox(Protocol):
 class MachineShape:
     """The machine whose ACPI tables are wanted: a VMM with its machine options and devices, vCPUs, memory in bytes.
 
-    `edk2` is the release of the firmware (`202502`), which decides where it puts MMCONFIG. `pci_hole64` is QEMU's
-    `pci-hole64-size` in bytes, None for its default; `bridge_hotplug` is ACPI hotplug of PCI bridges (`acpi.md` 2.7).
+    `edk2` is the release of the firmware (`202502`), which decides where it puts MMCONFIG.
     """
 
     vmm: VmmSpec
     vcpus: int
     memory: int
     edk2: str
-    pci_hole64: int | None = None
-    bridge_hotplug: bool = True
 
 
 class AcpiReader(Protocol):

@@ -78,7 +78,7 @@ class QemuAcpiReader:
         """The three blobs as OVMF finds them, checked for form and number of processors. Errors as in the port."""
         with self.stopped_machine(shape) as qtest:
             program_chipset(qtest, mmconfig_base(shape.edk2))
-            place_window(qtest, scan_root_bus(qtest), shape.pci_hole64)
+            place_window(qtest, scan_root_bus(qtest), shape.vmm.pci_hole64)
             blobs = read_acpi_files(qtest)
         check_acpi(blobs, shape.vcpus)
         return blobs
@@ -169,9 +169,9 @@ def _machine(options: str) -> tuple[str, str]:
 
 
 def _globals(shape: MachineShape) -> Iterator[str]:
-    if shape.pci_hole64 is not None:
-        yield from ("-global", f"q35-pcihost.pci-hole64-size={shape.pci_hole64}")
-    if not shape.bridge_hotplug:
+    if shape.vmm.pci_hole64 is not None:
+        yield from ("-global", f"q35-pcihost.pci-hole64-size={shape.vmm.pci_hole64}")
+    if not shape.vmm.bridge_hotplug:
         yield from ("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off")
 
 

@@ -85,6 +85,24 @@ class PredictedEvent:
 
 
 @dataclass(frozen=True)
+class UnpredictedEvent:
+    """An event that the boot leads to and whose digest no rule here derives: its register cannot be predicted.
+
+    Never guessed, never taken from a log of the guest: whoever compares a register that has one, compares nothing.
+    """
+
+    register: str
+    event_type: int
+    name: str
+    reason: str
+
+    @property
+    def type_name(self) -> str:
+        """The name of `event_type`."""
+        return event_type_name(self.event_type)
+
+
+@dataclass(frozen=True)
 class ParsedEvent:
     """A record of an event log: Evidence, to be believed no further than a replay against a quote reaches.
 

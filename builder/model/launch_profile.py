@@ -170,7 +170,7 @@ def parse_launch_profile(document: dict[str, Any]) -> LaunchProfile:
     )
     return LaunchProfile(
         name=document["name"],
-        vmm=VmmSpec(vmm["name"], vmm["version"], vmm["machine"], vmm["cpu"], tuple(vmm["devices"])),
+        vmm=VmmSpec(**{**vmm, "devices": tuple(vmm["devices"])}),
         vcpus=document["vcpus"],
         memory=document["memory"],
         page_order=PageOrder(document["page_order"]),

@@ -3,7 +3,7 @@
 `parse_recipe` is the only way from text to a Recipe; the format is `schemas/recipe-v1.json`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any
 
@@ -80,13 +80,21 @@ class AppImageSpec:
 
 @dataclass(frozen=True)
 class VmmSpec:
-    """The VMM that the values are predicted for, and the devices of the machine besides vCPUs and memory."""
+    """The VMM that the values are predicted for, and the machine besides vCPUs and memory.
+
+    `devices` are values of QEMU's -device in order, `serial` for -serial; `pci_hole64` is the `pci-hole64-size` in
+    bytes, None for QEMU's default; `bridge_hotplug` is ACPI hotplug of PCI bridges; `numa_nodes` share vCPUs and memory
+    evenly, 0 for a machine without NUMA.
+    """
 
     name: str
     version: str
     machine: str
     cpu: str
     devices: tuple[str, ...]
+    pci_hole64: int | None = None
+    bridge_hotplug: bool = True
+    numa_nodes: int = 0
 
 
 @dataclass(frozen=True)
@@ -170,6 +178,8 @@ def _frozen(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _measure(entry: dict[str, Any], what: str) -> MeasureSpec:
     vmm = VmmSpec(**_frozen(entry["vmm"]))
+    if vmm.pci_hole64 is not None:
+        vmm = replace(vmm, pci_hole64=parse_size(entry["vmm"]["pci_hole64"], what=f"{what}: $.measure.vmm.pci_hole64"))
     memory = tuple(
         parse_size(text, what=f"{what}: $.measure.memory[{index}]") for index, text in enumerate(entry["memory"])
     )
