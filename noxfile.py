@@ -1,4 +1,4 @@
-"""Sessions: `./nox -s demo`, `tests`, `lint`, `bench`. Each does all its own set-up, Debian packages included."""
+"""Sessions of `./nox -s`: demo, tests, lint, bench, fuzz. Each does all its own set-up, Debian packages included."""
 
 import os
 
@@ -68,6 +68,17 @@ def lint(session: nox.Session) -> None:
     """Check style and types."""
     install(session, "[lint]")
     check_style(session)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz every parser of the measuring core for 20 seconds each, or `-- SECONDS [PARSER...]`."""
+    install(session, "[test,fuzz]")
+    seconds, *names = session.posargs or ["20"]
+    listed = session.run("python", "-m", "tests.fuzz", "--list", silent=True)
+    for name in names or str(listed).splitlines():
+        session.run("python", "-m", "tests.fuzz", name, f"-max_total_time={seconds}", silent=True)
+        session.log(f"{name}: nothing found in {seconds} s")
 
 
 @nox.session

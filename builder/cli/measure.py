@@ -13,6 +13,7 @@ from builder.cli.session import Places, open_session
 from builder.cli.wiring import json_option, mirror_options, store_option
 from builder.errors import DocumentError
 from builder.measure.acpi import AcpiBlobs
+from builder.model.event import ExpectedEvent, UnpredictedEvent
 from builder.model.launch_profile import BootFiles
 from builder.model.recipe import VmmSpec
 from builder.model.reference_values import ReferenceValues, reference_values_document
@@ -169,12 +170,16 @@ class _AcpiFiles:
         return AcpiBlobs(*(read_document(self._directory / name) for name in _ACPI_FILES))
 
 
+def _event_row(event: ExpectedEvent) -> tuple[str, ...]:
+    if isinstance(event, UnpredictedEvent):
+        return (event.register, event.type_name, event.name, "not predicted", event.reason)
+    return (event.register, event.type_name, event.name, event.digest, event.input)
+
+
 def _event_tables(values: ReferenceValues) -> list[str | Table]:
     tables: list[str | Table] = []
     for prediction in values.predictions:
-        rows = tuple(
-            (event.register, event.type_name, event.name, event.digest, event.input) for event in prediction.events
-        )
+        rows = tuple(_event_row(event) for event in prediction.events)
         tables.append(
             Table(
                 ("register", "type", "event", "SHA-384", "decided by"),

@@ -21,7 +21,7 @@ def registers_table(values: ReferenceValues) -> Table:
     rows = tuple(
         (
             prediction.profile.name,
-            *(f"{value[:16]}…" for value in asdict(prediction.registers).values()),
+            *(f"{value[:16]}…" if value else "not predicted" for value in asdict(prediction.registers).values()),
             str(len(prediction.events)),
         )
         for prediction in values.predictions
@@ -33,3 +33,9 @@ def caveat_lines(values: ReferenceValues) -> list[str]:
     """What has to be known before these values are relied upon, each once."""
     keys = {key for prediction in values.predictions for key in prediction.profile.caveats}
     return [f"caveat: {CAVEATS[key]}" for key in sorted(keys)]
+
+
+def unpredicted_lines(values: ReferenceValues) -> list[str]:
+    """Why registers are missing, each reason once."""
+    events = dict.fromkeys(event for prediction in values.predictions for event in prediction.unpredicted)
+    return [f"not predicted: {event.register}, {event.name}: {event.reason}" for event in events]

@@ -15,12 +15,11 @@ from builder.measure.firmware_volume import cc_measurement_of
 from builder.measure.kernel_image import KernelLoad, check_kernel, initrd_address, kernel_release, patch_kernel
 from builder.measure.load_options import encode_load_options
 from builder.measure.mrtd import mrtd_for
-from builder.measure.rtmr import replay
+from builder.measure.rtmr import registers_of
 from builder.measure.td_hob import td_hob_list
 from builder.measure.tdvf import SectionType, parse_tdvf
 from builder.measure.variable_store import check_no_variables
 from builder.model.digest import sha384_hex
-from builder.model.event import PredictedEvent
 from builder.model.launch_profile import (
     BootFiles,
     CcMeasurement,
@@ -29,7 +28,7 @@ from builder.model.launch_profile import (
     LaunchProfile,
     PageOrder,
 )
-from builder.model.reference_values import AcpiDigests, Prediction, ReferenceValues, Registers
+from builder.model.reference_values import AcpiDigests, Prediction, ReferenceValues
 
 
 class Measurer:
@@ -72,7 +71,7 @@ class Measurer:
             *rtmr1_events(profile.firmware, kernel=self._kernel(profile), kernel_form=profile.kernel_form),
             *rtmr2_events(load_options=self._options(profile), initrd=self._initrd),
         )
-        return Prediction(profile, _registers(self.mrtd[profile.page_order], events), events, digests)
+        return Prediction(profile, registers_of(self.mrtd[profile.page_order], events), events, digests)
 
     def reference_values(self, shapes: Iterable[tuple[LaunchProfile, AcpiBlobs | AcpiDigests]]) -> ReferenceValues:
         """Predictions for a whole matrix. DocumentError if it is empty or two profiles share a name."""
@@ -153,7 +152,7 @@ def check_predictions(values: ReferenceValues) -> None:
     Needs no files: it shows that a document agrees with itself, not that it is right.
     """
     for prediction in values.predictions:
-        expected = _registers(values.mrtd[prediction.profile.page_order], prediction.events)
+        expected = registers_of(values.mrtd[prediction.profile.page_order], prediction.events)
         if prediction.registers != expected:
             raise RegisterDiffersError(
                 f"profile {prediction.profile.name!r}: stated {prediction.registers}, its events give {expected}",
@@ -173,8 +172,3 @@ def checked_acpi_digests(profile: LaunchProfile, blobs: AcpiBlobs) -> AcpiDigest
             hint="read the tables of the machine without a TPM",
         )
     return blobs.digests()
-
-
-def _registers(mrtd: str, events: Iterable[PredictedEvent]) -> Registers:
-    replayed = replay(events)
-    return Registers(mrtd, replayed["rtmr0"], replayed["rtmr1"], replayed["rtmr2"])

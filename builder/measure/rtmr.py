@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Iterable
 
-from builder.model.event import EV_NO_ACTION, REGISTERS, MeasuredEvent
+from builder.model.event import EV_NO_ACTION, REGISTERS, ExpectedEvent, MeasuredEvent, PredictedEvent
+from builder.model.reference_values import Registers
 
 ZERO = bytes(48)
 
@@ -26,6 +27,16 @@ def replay(events: Iterable[MeasuredEvent]) -> dict[str, str]:
         if event.register is not None and event.event_type != EV_NO_ACTION:
             registers[event.register] = extend(registers[event.register], bytes.fromhex(event.digest))
     return {register: value.hex() for register, value in registers.items()}
+
+
+def registers_of(mrtd: str, events: Iterable[ExpectedEvent]) -> Registers:
+    """The registers that predicted events lead to; None for one with an event that could not be predicted."""
+    expected = tuple(events)
+    replayed: dict[str, str | None] = dict(replay(event for event in expected if isinstance(event, PredictedEvent)))
+    for event in expected:
+        if not isinstance(event, PredictedEvent):
+            replayed[event.register] = None
+    return Registers(mrtd, replayed["rtmr0"], replayed["rtmr1"], replayed["rtmr2"])
 
 
 def register_of_mr_index(index: int) -> str | None:

@@ -102,6 +102,9 @@ class UnpredictedEvent:
         return event_type_name(self.event_type)
 
 
+ExpectedEvent = PredictedEvent | UnpredictedEvent
+
+
 @dataclass(frozen=True)
 class ParsedEvent:
     """A record of an event log: Evidence, to be believed no further than a replay against a quote reaches.

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from builder.encoding.schema import validate
 from builder.errors import DocumentError
-from builder.model.event import PredictedEvent
+from builder.model.event import ExpectedEvent, PredictedEvent, UnpredictedEvent
 from builder.model.launch_profile import (
     CAVEATS,
     LaunchProfile,
@@ -26,12 +26,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Registers:
-    """The registers that are decided before user space runs, each 96 lower-case hex digits."""
+    """The registers that are decided before user space runs, each 96 lower-case hex digits.
+
+    None is a register that could not be predicted; it equals nothing, another None included, in any verdict.
+    """
 
     mrtd: str
-    rtmr0: str
-    rtmr1: str
-    rtmr2: str
+    rtmr0: str | None
+    rtmr1: str | None
+    rtmr2: str | None
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,25 @@ class AcpiDigests:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a TD launched by `profile` shows. `acpi` is stated even where the firmware does not measure it."""
+    """What a TD launched by `profile` shows.
+
+    `acpi` is stated even where the firmware does not measure it, and None for platforms that build their tables
+    otherwise. A register with an UnpredictedEvent is None.
+    """
 
     profile: LaunchProfile
     registers: Registers
-    events: tuple[PredictedEvent, ...]
-    acpi: AcpiDigests
+    events: tuple[ExpectedEvent, ...]
+    acpi: AcpiDigests | None
 
-    def of_register(self, register: str) -> tuple[PredictedEvent, ...]:
+    def of_register(self, register: str) -> tuple[ExpectedEvent, ...]:
         """The events that extend `register`, in order."""
         return tuple(event for event in self.events if event.register == register)
+
+    @property
+    def unpredicted(self) -> tuple[UnpredictedEvent, ...]:
+        """The events that keep registers from being predicted."""
+        return tuple(event for event in self.events if isinstance(event, UnpredictedEvent))
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ def reference_values_document(values: ReferenceValues) -> dict[str, Any]:
                 "caveats": launch.pop("caveats"),
                 "launch": launch,
                 "registers": asdict(prediction.registers),
-                "acpi": {**asdict(prediction.acpi), "measured": profile.firmware.acpi_measured},
+                "acpi": _acpi_document(prediction),
                 "events": {
                     register: [
                         events.position(event, _event_document(event)) for event in prediction.of_register(register)
@@ -135,22 +147,28 @@ def parse_reference_values(document: Any, *, what: str) -> ReferenceValues:
     )
 
 
-def _event_document(event: PredictedEvent) -> dict[str, Any]:
-    return {
-        "register": event.register,
-        "type": event.event_type,
-        "name": event.name,
-        "digest": event.digest,
-        "input": event.input,
-    }
+def _acpi_document(prediction: Prediction) -> dict[str, Any] | None:
+    if prediction.acpi is None:
+        return None
+    return {**asdict(prediction.acpi), "measured": prediction.profile.firmware.acpi_measured}
 
 
-def _event(entry: dict[str, Any]) -> PredictedEvent:
-    return PredictedEvent(entry["register"], entry["type"], entry["name"], entry["digest"], entry["input"])
+def _event_document(event: ExpectedEvent) -> dict[str, Any]:
+    common = {"register": event.register, "type": event.event_type, "name": event.name}
+    if isinstance(event, UnpredictedEvent):
+        return {**common, "digest": None, "reason": event.reason}
+    return {**common, "digest": event.digest, "input": event.input}
+
+
+def _event(entry: dict[str, Any]) -> ExpectedEvent:
+    common = (entry["register"], entry["type"], entry["name"])
+    if entry["digest"] is None:
+        return UnpredictedEvent(*common, entry["reason"])
+    return PredictedEvent(*common, entry["digest"], entry["input"])
 
 
 def _prediction(
-    entry: dict[str, Any], rules: dict[str, Any], events: Sequence[PredictedEvent], *, what: str
+    entry: dict[str, Any], rules: dict[str, Any], events: Sequence[ExpectedEvent], *, what: str
 ) -> Prediction:
     launch = {
         **entry["launch"],
@@ -163,21 +181,27 @@ def _prediction(
     if unknown:
         raise DocumentError(f"{what}: unknown caveat {unknown[0]!r}", hint="a newer tdx-builder may have written this")
     profile = parse_launch_profile(launch)
-    if entry["acpi"]["measured"] != profile.firmware.acpi_measured:
-        raise DocumentError(f"{what}: $.acpi.measured contradicts the firmware's rules")
     return Prediction(
         profile=profile,
         registers=Registers(**entry["registers"]),
         events=tuple(
             event for register in PREDICTED_REGISTERS for event in _register_events(entry, register, events, what=what)
         ),
-        acpi=AcpiDigests(**{name: entry["acpi"][name] for name in ("loader", "rsdp", "tables")}),
+        acpi=_acpi(entry["acpi"], profile, what=what),
     )
 
 
+def _acpi(entry: dict[str, Any] | None, profile: LaunchProfile, *, what: str) -> AcpiDigests | None:
+    if entry is None:
+        return None
+    if entry["measured"] != profile.firmware.acpi_measured:
+        raise DocumentError(f"{what}: $.acpi.measured contradicts the firmware's rules")
+    return AcpiDigests(**{name: entry[name] for name in ("loader", "rsdp", "tables")})
+
+
 def _register_events(
-    entry: dict[str, Any], register: str, events: Sequence[PredictedEvent], *, what: str
-) -> Iterator[PredictedEvent]:
+    entry: dict[str, Any], register: str, events: Sequence[ExpectedEvent], *, what: str
+) -> Iterator[ExpectedEvent]:
     for position in entry["events"][register]:
         event = _at(events, position, what=f"{what}: event")
         if event.register != register:

@@ -163,6 +163,6 @@ def register_differences(computed: ReferenceValues, published: ReferenceValues) 
         if ours == theirs:
             continue
         found = first_difference(ours.events, theirs.events)
-        what = found.describe() if found else "the launch profile, its caveats, ACPI digests or MRTD differ"
+        what = found.describe() if found and found.proven else "the launch profile, its caveats, ACPI digests or MRTD differ"
         differences.append(f"profile {theirs.profile.name}: {what}")
     return differences or ["MRTD or the set of profiles differs"]

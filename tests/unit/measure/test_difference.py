@@ -6,7 +6,7 @@ import pytest
 
 from builder.errors import DocumentError
 from builder.measure import ParsedEvent, PredictedEvent, first_difference
-from builder.model.event import EV_NO_ACTION, EV_SEPARATOR
+from builder.model.event import EV_NO_ACTION, EV_SEPARATOR, UnpredictedEvent
 
 
 def predicted(register: str, digest: str, *, event_type: int = 4, name: str = "") -> PredictedEvent:
@@ -23,6 +23,34 @@ LOG = [parsed(event, position) for position, event in enumerate(PREDICTED)]
 
 def test_equal_events_do_not_differ() -> None:
     assert first_difference(PREDICTED, LOG) is None
+
+
+def unpredicted(register: str, *, event_type: int = 4) -> UnpredictedEvent:
+    return UnpredictedEvent(register, event_type, "SMBIOS", "no rule derives it")
+
+
+def test_an_event_that_could_not_be_predicted_equals_nothing() -> None:
+    difference = first_difference([*PREDICTED[:3], unpredicted("rtmr2")], LOG)
+    assert difference is not None
+    assert (difference.register, difference.position, difference.proven) == ("rtmr2", 0, False)
+    assert "predicted EV_SEPARATOR 'SMBIOS' that could not be predicted" in difference.describe()
+
+
+def test_a_difference_that_is_proven_comes_before_one_that_is_not() -> None:
+    changed = dataclasses.replace(LOG[3], digest="ff" * 48)
+    difference = first_difference([unpredicted("rtmr0"), *PREDICTED[1:]], [*LOG[:3], changed])
+    assert difference is not None
+    assert (difference.register, difference.proven) == ("rtmr2", True)
+
+
+def test_an_event_that_could_not_be_predicted_still_has_a_type_and_a_place() -> None:
+    for predictions, log in (
+        ([*PREDICTED[:3], unpredicted("rtmr2", event_type=9)], LOG),
+        ([*PREDICTED, unpredicted("rtmr2")], LOG),
+    ):
+        difference = first_difference(predictions, log)
+        assert difference is not None
+        assert difference.proven
 
 
 def test_only_the_order_inside_a_register_counts() -> None:

@@ -2,19 +2,24 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from builder.errors import DocumentError
+from builder.errors import DocumentError, RegisterDiffersError
 from builder.measure import (
     BootFiles,
     Measurer,
+    ReferenceValues,
     blobs_for,
+    check_predictions,
     launch_profiles,
     parse_reference_values,
     reference_values_document,
 )
+from builder.measure.rtmr import registers_of
+from builder.model.event import UnpredictedEvent
 from builder.model.recipe import VmmSpec
 from tests.fakes.boot_files import Firmware, acpi_tables, bzimage
 
@@ -29,6 +34,24 @@ Document = dict[str, Any]
 
 def test_the_document_as_written_is_accepted() -> None:
     assert len(parse_reference_values(DOCUMENT, what="document").predictions) == 2
+
+
+def test_a_register_that_could_not_be_predicted_is_null_and_says_why() -> None:
+    values = parse_reference_values(DOCUMENT, what="document")
+    gap = UnpredictedEvent("rtmr0", 9, "SMBIOS", "no rule derives it")
+    events = (*values.predictions[0].events, gap)
+    registers = registers_of(values.predictions[0].registers.mrtd, events)
+    prediction = replace(values.predictions[0], events=events, registers=registers, acpi=None)
+    partial = ReferenceValues(values.mrtd, (prediction, *values.predictions[1:]))
+    document = reference_values_document(partial)
+    assert document["profiles"][0]["registers"]["rtmr0"] is None
+    assert document["profiles"][0]["registers"]["rtmr1"] is not None
+    assert "no rule derives it" in [event.get("reason") for event in document["events"]]
+    assert parse_reference_values(document, what="document") == partial
+    check_predictions(partial)
+    document["profiles"][0]["registers"]["rtmr0"] = "0" * 96
+    with pytest.raises(RegisterDiffersError):
+        check_predictions(parse_reference_values(document, what="document"))
 
 
 def set_at(*path: str | int, value: Any) -> Callable[[Document], None]:
@@ -57,6 +80,8 @@ CHANGES = {
     "no profiles": set_at("profiles", value=[]),
     "no events": set_at("events", value=[]),
     "no rules": set_at("rules", "firmware", value=[]),
+    "a digest of nothing": set_at("events", 0, "digest", value=None),
+    "an event with a reason and a digest": set_at("events", 0, "reason", value="none"),
     "no RTMR1": remove("profiles", 0, "registers", "rtmr1"),
     "RTMR3": set_at("profiles", 0, "registers", "rtmr3", value="00" * 48),
     "unknown member": set_at("profiles", 0, "trusted", value=True),
