@@ -39,7 +39,7 @@ def test_the_document_as_written_is_accepted() -> None:
 def test_a_register_that_could_not_be_predicted_is_null_and_says_why() -> None:
     values = parse_reference_values(DOCUMENT, what="document")
     gap = UnpredictedEvent("rtmr0", 9, "SMBIOS", "no rule derives it")
-    events = (*values.predictions[0].events, gap)
+    events = (gap, *values.predictions[0].events)
     registers = registers_of(values.predictions[0].registers.mrtd, events)
     prediction = replace(values.predictions[0], events=events, registers=registers, acpi=None)
     partial = ReferenceValues(values.mrtd, (prediction, *values.predictions[1:]))
