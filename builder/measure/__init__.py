@@ -9,24 +9,24 @@ A library in its own right: no I/O, no clock, nothing but values in and values o
 Explaining Evidence: `parse_quote`, `parse_ccel`, `replay`, `first_difference`. Every refusal is a DocumentError.
 """
 
-from builder.measure.acpi import AcpiBlobs, check_acpi
-from builder.measure.acpi_loader import blobs_for
-from builder.measure.authenticode import authenticode_digest
-from builder.measure.difference import EventDifference, first_difference
-from builder.measure.dstack_log import parse_dstack_event_log
-from builder.measure.event_data import data_matches_digest
-from builder.measure.event_log import parse_ccel, parse_tpm_log
-from builder.measure.firmware_volume import cc_measurement_of
-from builder.measure.kernel_image import KernelLoad, kernel_release, patch_kernel
-from builder.measure.load_options import encode_load_options
-from builder.measure.mrtd import mrtd_for, mrtd_stream_length
+from builder.measure.acpi.blobs import AcpiBlobs, check_acpi
+from builder.measure.acpi.loader import blobs_for
+from builder.measure.dstack.log import parse_dstack_event_log
+from builder.measure.evidence.event_data import data_matches_digest
+from builder.measure.evidence.event_log import parse_ccel, parse_tpm_log
+from builder.measure.evidence.quote import Quote, TdReportBody, parse_quote
+from builder.measure.evidence.tdreport import TdReport, parse_tdreport
+from builder.measure.explain.difference import EventDifference, first_difference
+from builder.measure.firmware.mrtd import mrtd_for, mrtd_stream_length
+from builder.measure.firmware.td_hob import td_hob_list
+from builder.measure.firmware.tdvf import SectionType, TdvfMetadata, TdvfSection, parse_tdvf
+from builder.measure.firmware.volume import cc_measurement_of
+from builder.measure.images.authenticode import authenticode_digest
+from builder.measure.images.kernel_image import KernelLoad, kernel_release, patch_kernel
+from builder.measure.images.load_options import encode_load_options
 from builder.measure.predict import Measurer, check_predictions
 from builder.measure.profile import VmmRules, firmware_rules, kernel_form_for, launch_profiles, vmm_rules
-from builder.measure.quote import Quote, TdReportBody, parse_quote
 from builder.measure.rtmr import extend, replay
-from builder.measure.td_hob import td_hob_list
-from builder.measure.tdreport import TdReport, parse_tdreport
-from builder.measure.tdvf import SectionType, TdvfMetadata, TdvfSection, parse_tdvf
 from builder.model.event import ParsedEvent, PredictedEvent
 from builder.model.launch_profile import (
     CAVEATS,

@@ -5,30 +5,51 @@ image: each is computed once for a matrix of shapes (`measurement.md` 13).
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from builder.errors import DocumentError, RegisterDiffersError
-from builder.measure.acpi import RSDP_FILE, TABLES_FILE, AcpiBlobs, check_acpi
-from builder.measure.authenticode import authenticode_digest
-from builder.measure.direct_boot import rtmr0_events, rtmr1_events, rtmr2_events
-from builder.measure.firmware_volume import cc_measurement_of
-from builder.measure.kernel_image import KernelLoad, check_kernel, initrd_address, kernel_release, patch_kernel
-from builder.measure.load_options import encode_load_options
-from builder.measure.mrtd import mrtd_for
+from builder.measure.acpi.blobs import RSDP_FILE, TABLES_FILE, AcpiBlobs, check_acpi
+from builder.measure.boot.direct import Events, FirmwareState, rtmr0_events, rtmr1_events, rtmr2_events
+from builder.measure.firmware.build import FirmwareBuild, firmware_build
+from builder.measure.firmware.efi_variables import EfiVariable, SecureBootKeys, secure_boot_keys
+from builder.measure.firmware.mrtd import mrtd_for
+from builder.measure.firmware.smbios import UnknownStringsError, smbios_digest
+from builder.measure.firmware.state import (
+    has_boot_order,
+    kernel_authorities,
+    secure_boot_of,
+    variable_store,
+    variables_of,
+)
+from builder.measure.firmware.td_hob import td_hob_list
+from builder.measure.firmware.tdvf import parse_tdvf
+from builder.measure.images.authenticode import authenticode_digest
+from builder.measure.images.kernel_image import KernelLoad, check_kernel, initrd_address, kernel_release, patch_kernel
+from builder.measure.images.load_options import encode_load_options
 from builder.measure.rtmr import registers_of
-from builder.measure.td_hob import td_hob_list
-from builder.measure.tdvf import SectionType, parse_tdvf
-from builder.measure.variable_store import check_no_variables
-from builder.model.digest import sha384_hex
+from builder.model.digest import checked_sha384, sha384_hex
 from builder.model.launch_profile import (
     BootFiles,
     CcMeasurement,
+    FirmwareRules,
     InitrdArgument,
     KernelForm,
     LaunchProfile,
     PageOrder,
 )
 from builder.model.reference_values import AcpiDigests, Prediction, ReferenceValues
+
+SmbiosTables = bytes | str
+_NO_SMBIOS: Mapping[str, SmbiosTables] = {}
+
+
+@dataclass(frozen=True)
+class _LoadedKernel:
+    """The kernel as the firmware gets it: its Authenticode digest (hex), and who vouches for it under secure boot."""
+
+    digest: str
+    authorities: Events
 
 
 class Measurer:
@@ -37,68 +58,112 @@ class Measurer:
     Safe to use from one thread at a time.
     """
 
-    def __init__(self, files: BootFiles) -> None:
+    def __init__(self, files: BootFiles, *, keys: SecureBootKeys | None = None) -> None:
+        """`keys` are the secure-boot keys that the TD finds, where they are not those in the firmware file."""
         self._files = files
+        self._keys = keys
         self._metadata = parse_tdvf(files.firmware)
         check_kernel(files.kernel)
         if files.initrd == b"":
             raise DocumentError("initrd: an empty file", hint="give no initrd at all if the guest has none")
         self._td_hobs: dict[int, str] = {}
-        self._kernels: dict[int | None, str] = {}
+        self._kernels: dict[tuple[FirmwareRules, KernelForm, int | None], _LoadedKernel] = {}
         self._load_options: dict[InitrdArgument | None, str] = {}
+        self._stored: dict[FirmwareRules, tuple[EfiVariable, ...]] = {}
 
     @cached_property
     def mrtd(self) -> Mapping[PageOrder, str]:
         """MRTD in hex for both page orders."""
         return {order: mrtd_for(self._files.firmware, order).hex() for order in PageOrder}
 
-    def predict(self, profile: LaunchProfile, acpi: AcpiBlobs | AcpiDigests) -> Prediction:
+    def predict(
+        self, profile: LaunchProfile, acpi: AcpiBlobs | AcpiDigests, *, smbios: SmbiosTables | None = None
+    ) -> Prediction:
         """Events and registers of one profile.
 
         `acpi` are the blobs of exactly this shape, checked here for their CPU count, or digests that somebody states:
-        then the prediction is only as good as that statement. DocumentError for whatever no rule covers, and for a
-        profile that contradicts the files.
+        then the prediction is only as good as that statement. `smbios` is QEMU's file `etc/smbios/smbios-tables` for
+        the processor that the TD sees (`firmware.smbios.with_processor_id`), or the digest (hex) that somebody states
+        of what the firmware measures of it; without it, RTMR[0] of firmware from 202505 on is not predicted.
+        DocumentError for whatever no rule covers, and for a profile that contradicts the files.
         """
         self._check_profile(profile)
         digests = checked_acpi_digests(profile, acpi) if isinstance(acpi, AcpiBlobs) else acpi
+        kernel = self._kernel(profile)
         events = (
             *rtmr0_events(
                 profile.firmware,
                 td_hob=self._td_hob(profile.memory),
                 variable_store=self._variable_store,
                 acpi=digests,
+                state=self._state(profile.firmware, kernel, smbios),
+                vmm=profile.vmm,
             ),
-            *rtmr1_events(profile.firmware, kernel=self._kernel(profile), kernel_form=profile.kernel_form),
+            *rtmr1_events(profile.firmware, kernel=kernel.digest, kernel_form=profile.kernel_form),
             *rtmr2_events(load_options=self._options(profile), initrd=self._initrd),
         )
         return Prediction(profile, registers_of(self.mrtd[profile.page_order], events), events, digests)
 
-    def reference_values(self, shapes: Iterable[tuple[LaunchProfile, AcpiBlobs | AcpiDigests]]) -> ReferenceValues:
-        """Predictions for a whole matrix. DocumentError if it is empty or two profiles share a name."""
-        predictions = tuple(self.predict(profile, acpi) for profile, acpi in shapes)
+    def reference_values(
+        self,
+        shapes: Iterable[tuple[LaunchProfile, AcpiBlobs | AcpiDigests]],
+        *,
+        smbios: Mapping[str, SmbiosTables] = _NO_SMBIOS,
+    ) -> ReferenceValues:
+        """Predictions for a whole matrix; `smbios` by the name of the profile, for those that have it.
+
+        DocumentError if it is empty or two profiles share a name.
+        """
+        predictions = tuple(self.predict(profile, acpi, smbios=smbios.get(profile.name)) for profile, acpi in shapes)
         names = {prediction.profile.name for prediction in predictions}
         if not predictions or len(names) != len(predictions):
             raise DocumentError(f"{len(predictions)} launch profiles with {len(names)} names: wanted some, each once")
         return ReferenceValues(self.mrtd, predictions)
 
+    def _state(self, rules: FirmwareRules, kernel: "_LoadedKernel", smbios: SmbiosTables | None) -> FirmwareState:
+        state = FirmwareState(
+            keys=self._keys_of(rules),
+            authorities=kernel.authorities,
+            smbios_measured=self._build.smbios_measured is not False,
+            boot_order_stored=has_boot_order(self._variables(rules)),
+        )
+        if smbios is None or not rules.fw_cfg_events:
+            return state
+        if isinstance(smbios, str):
+            return replace(state, smbios=checked_sha384(smbios, what="SMBIOS tables"))
+        try:
+            return replace(state, smbios=smbios_digest(smbios, self._build.strings))
+        except UnknownStringsError as error:
+            return replace(state, smbios_reason=error.message)
+
+    def _keys_of(self, rules: FirmwareRules) -> SecureBootKeys:
+        return secure_boot_keys(self._variables(rules)) if self._keys is None else self._keys
+
+    def _variables(self, rules: FirmwareRules) -> tuple[EfiVariable, ...]:
+        if rules not in self._stored:
+            self._stored[rules] = variables_of(self._files.firmware, rules)
+        return self._stored[rules]
+
     def _check_profile(self, profile: LaunchProfile) -> None:
         """A profile may know less of the files than they show, but not something else."""
-        stated, found = profile.firmware.cc_measurement, self._cc_measurement
-        if CcMeasurement.UNKNOWN not in (stated, found) and stated is not found:
-            raise DocumentError(
-                f"profile {profile.name!r}: says that the measuring driver is {stated}, in the firmware it is {found}",
-                hint="make the profile of exactly these files (`launch_profiles`)",
-            )
-        if profile.kernel_release != self._kernel_release:
-            raise DocumentError(
-                f"profile {profile.name!r}: is of kernel {profile.kernel_release!r}, the file says "
-                f"{self._kernel_release!r}",
-                hint="make the profile of exactly these files (`launch_profiles`)",
-            )
+        rules, build = profile.firmware, self._build
+        secure_boot = secure_boot_of(self._files.firmware, build, edk2=rules.edk2, keys=self._keys)
+        found = {
+            "the measuring driver is": (rules.cc_measurement, build.cc_measurement),
+            "the SecureBoot variable is": (rules.secure_boot_variable, secure_boot),
+            "it is of kernel": (profile.kernel_release or "unknown", self._kernel_release or "unknown"),
+            "SMBIOS tables are measured:": (rules.fw_cfg_events, build.smbios_measured or rules.fw_cfg_events),
+        }
+        for what, (stated, shown) in found.items():
+            if shown is not None and stated != shown and CcMeasurement.UNKNOWN not in (stated, shown):
+                raise DocumentError(
+                    f"profile {profile.name!r}: says that {what} {stated}, the files say {shown}",
+                    hint="make the profile of these very files, with the firmware's edk2 release (`launch_profiles`)",
+                )
 
     @cached_property
-    def _cc_measurement(self) -> CcMeasurement:
-        return cc_measurement_of(self._files.firmware)
+    def _build(self) -> FirmwareBuild:
+        return firmware_build(self._files.firmware)
 
     @cached_property
     def _kernel_release(self) -> str:
@@ -106,12 +171,7 @@ class Measurer:
 
     @cached_property
     def _variable_store(self) -> str:
-        stores = self._metadata.of_type(SectionType.CFV)
-        if len(stores) != 1:
-            raise DocumentError(f"firmware: {len(stores)} CFV sections, wanted exactly one")
-        store = stores[0].data(self._files.firmware)
-        check_no_variables(store)
-        return sha384_hex(store)
+        return sha384_hex(variable_store(self._files.firmware))
 
     @cached_property
     def _initrd(self) -> str | None:
@@ -122,22 +182,24 @@ class Measurer:
             self._td_hobs[memory] = sha384_hex(td_hob_list(self._metadata, memory))
         return self._td_hobs[memory]
 
-    def _kernel(self, profile: LaunchProfile) -> str:
+    def _kernel(self, profile: LaunchProfile) -> "_LoadedKernel":
         """Memory decides nothing but the address of the initrd, so kernels are kept by that."""
-        files = self._files
-        if profile.kernel_form is KernelForm.RAW:
-            return self._raw_kernel
+        files, rules = self._files, profile.firmware
         address = None
-        if files.initrd is not None:
+        if files.initrd is not None and profile.kernel_form is KernelForm.PATCHED:
             address = initrd_address(files.kernel, len(files.initrd), memory=profile.memory)
-        if address not in self._kernels:
-            load = KernelLoad(profile.memory, None if files.initrd is None else len(files.initrd), files.command_line)
-            self._kernels[address] = authenticode_digest(patch_kernel(files.kernel, load)).hex()
-        return self._kernels[address]
+        key = (rules, profile.kernel_form, address)
+        if key not in self._kernels:
+            image = files.kernel if profile.kernel_form is KernelForm.RAW else self._patched(profile.memory)
+            self._kernels[key] = _LoadedKernel(
+                authenticode_digest(image).hex(), kernel_authorities(image, rules=rules, keys=self._keys_of(rules))
+            )
+        return self._kernels[key]
 
-    @cached_property
-    def _raw_kernel(self) -> str:
-        return authenticode_digest(self._files.kernel).hex()
+    def _patched(self, memory: int) -> bytes:
+        files = self._files
+        initrd_size = None if files.initrd is None else len(files.initrd)
+        return patch_kernel(files.kernel, KernelLoad(memory, initrd_size, files.command_line))
 
     def _options(self, profile: LaunchProfile) -> str:
         argument = None if self._files.initrd is None else profile.firmware.initrd_argument

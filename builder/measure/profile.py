@@ -5,14 +5,15 @@ caveat into the profile.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from builder.errors import DocumentError
-from builder.measure.acpi import MAX_VCPUS
-from builder.measure.firmware_volume import cc_measurement_of
-from builder.measure.kernel_image import kernel_release
-from builder.model.digest import sha256_hex
+from builder.measure.acpi.blobs import MAX_VCPUS
+from builder.measure.firmware.build import firmware_build
+from builder.measure.firmware.efi_variables import SecureBootKeys
+from builder.measure.firmware.state import secure_boot_of
+from builder.measure.images.kernel_image import kernel_release
 from builder.model.launch_profile import (
     BootFiles,
     BootOptions,
@@ -35,12 +36,6 @@ _RELEASE = re.compile(r"([0-9]{1,5})\.([0-9]{1,5})")
 _OLDEST_VMM = (7, 2, 0)
 _FIRST_UPSTREAM_TDX = (10, 1, 0)
 _FIRST_STUB_WITH_CC = (6, 9)
-
-# `measurement.md` 5.4: what booting these firmware files showed. By SHA-256, because it is a property of the build.
-_SECURE_BOOT_VARIABLES: Mapping[str, SecureBootVariable] = {
-    "7b456907dd0786d415999e801a1ac4637b8ed4d7cf5378cfc6edbe5e574dd773": SecureBootVariable.DISABLED,  # Debian 12
-    "14954040cc754ade0c625ac3470ea46d4c14318b5b1396de4ef77090203d76db": SecureBootVariable.ABSENT,  # Debian 13
-}
 
 
 @dataclass(frozen=True)
@@ -129,17 +124,19 @@ def launch_profiles(
     edk2: str,
     shapes: Iterable[tuple[int, int]],
     secure_boot_variable: SecureBootVariable | None = None,
+    keys: SecureBootKeys | None = None,
 ) -> tuple[LaunchProfile, ...]:
     """A profile for every shape (vCPUs, memory in bytes) of one image under one VMM.
 
-    Without `secure_boot_variable`, what is known of exactly this firmware file is taken; of an unknown one it is
-    assumed, with a caveat. DocumentError for versions, kernels and shapes that no rule covers.
+    Without `secure_boot_variable` the firmware file tells by its drivers and its own variables, or by `keys` if the TD
+    finds those instead; where it does not tell, absent is assumed, with a caveat. DocumentError for versions, kernels
+    and shapes that no rule covers.
     """
-    known = secure_boot_variable or _SECURE_BOOT_VARIABLES.get(sha256_hex(files.firmware))
+    _checked_edk2(edk2)
+    build = firmware_build(files.firmware)
+    known = secure_boot_variable or secure_boot_of(files.firmware, build, edk2=edk2, keys=keys)
     rules = firmware_rules(
-        edk2,
-        secure_boot_variable=known or SecureBootVariable.ABSENT,
-        cc_measurement=cc_measurement_of(files.firmware),
+        edk2, secure_boot_variable=known or SecureBootVariable.ABSENT, cc_measurement=build.cc_measurement
     )
     release = kernel_release(files.kernel)
     machine = vmm_rules(vmm.version)
@@ -180,6 +177,8 @@ def _firmware_caveats(rules: FirmwareRules, *, known: bool) -> Iterator[str]:
         yield "cc_measurement_unknown"
     if not known:
         yield "secure_boot_variable_assumed"
+    if rules.fw_cfg_events:
+        yield "smbios_processor"
 
 
 def _machine_caveats(machine: str) -> Iterator[str]:

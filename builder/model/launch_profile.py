@@ -34,10 +34,12 @@ class CcMeasurement(StrEnum):
 
 
 class SecureBootVariable(StrEnum):
-    """What the firmware measures as the SecureBoot variable while secure boot is off (`measurement.md` 5.4)."""
+    """What the firmware measures as the SecureBoot variable (`measurement.md` 5.4): of a build without secure boot, of
+    one where it is off, and of one that enforces it."""
 
     ABSENT = "absent"
     DISABLED = "00"
+    ENABLED = "01"
 
 
 class BootOptions(StrEnum):
@@ -82,6 +84,14 @@ class FirmwareRules:
     secure_boot_variable: SecureBootVariable
     cc_measurement: CcMeasurement
 
+    @property
+    def store_used(self) -> bool:
+        """Whether the firmware starts with the variables in its own file, and not with none.
+
+        Builds with secure boot do; others from 202511 on (edk2 commit a51255072e; both seen in boots).
+        """
+        return self.secure_boot_variable is not SecureBootVariable.ABSENT or self.edk2 >= "202511"
+
 
 @dataclass(frozen=True)
 class LaunchProfile:
@@ -116,6 +126,10 @@ CAVEATS: Mapping[str, str] = {
     "secure_boot_variable_assumed": (
         "Whether this build measures the SecureBoot variable as absent or as 00 is not known and was assumed; RTMR0 "
         "depends on it."
+    ),
+    "smbios_processor": (
+        "The SMBIOS event covers CPUID leaf 1 (EAX, EDX) of the processor that the TD sees, in type 4. Where RTMR0 is "
+        "given, it holds for the processor, machine type and `-smbios` options of the tables it was made from."
     ),
     "page_order_unverified": (
         "The MRTD page order of this VMM version follows public sources and was not confirmed by a quote; MRTD is "

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Any
 
-from builder.encoding.schema import coerce
-from builder.encoding.strict_yaml import parse_yaml
 from builder.errors import DocumentError
 from builder.model.digest import sha256_hex
 from builder.model.size import parse_size
@@ -108,7 +106,10 @@ class MeasureSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A parsed recipe. `digest` is the SHA-256 of its bytes; `command_line` holds `{root_hash}`."""
+    """A parsed recipe. `digest` is the SHA-256 of its bytes; `command_line` holds `{root_hash}`.
+
+    `ready_text` is what the guest says on its serial port once it works; None if the recipe does not say.
+    """
 
     image: str
     version: str
@@ -124,6 +125,7 @@ class Recipe:
     command_line: str
     required_axes: tuple[str, ...]
     measure: MeasureSpec
+    ready_text: str | None
     digest: str
 
     def package_groups(self) -> dict[str, tuple[str, ...]]:
@@ -145,6 +147,9 @@ class Recipe:
 
 def parse_recipe(data: bytes, *, what: str) -> Recipe:
     """Parse and check a recipe; DocumentError names the field, the value found and the value wanted."""
+    from builder.encoding.schema import coerce  # both load a YAML parser, which no VmmSpec needs
+    from builder.encoding.strict_yaml import parse_yaml
+
     document = coerce(parse_yaml(data, what=what), schema_name="recipe-v1", what=what)
     components = document["components"]
     recipe = Recipe(
@@ -162,6 +167,7 @@ def parse_recipe(data: bytes, *, what: str) -> Recipe:
         command_line=document["command_line"],
         required_axes=tuple(document["legs"]["require"]),
         measure=_measure(document["measure"], what),
+        ready_text=document.get("rehearse", {}).get("until"),
         digest=sha256_hex(data),
     )
     _check(recipe, what)

@@ -8,7 +8,6 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from builder.encoding.schema import validate
 from builder.errors import DocumentError
 from builder.model.event import ExpectedEvent, PredictedEvent, UnpredictedEvent
 from builder.model.launch_profile import (
@@ -39,11 +38,16 @@ class Registers:
 
 @dataclass(frozen=True)
 class AcpiDigests:
-    """SHA-384 (hex) of `etc/table-loader`, `etc/acpi/rsdp` and `etc/acpi/tables`, measured in this order."""
+    """SHA-384 (hex) of `etc/table-loader`, `etc/acpi/rsdp` and `etc/acpi/tables`, measured in this order.
+
+    `sources` says how they were found, each way giving the same: `generated` from the specification, `read` from the
+    stopped VMM, `given` by whoever asked.
+    """
 
     loader: str
     rsdp: str
     tables: str
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ def parse_reference_values(document: Any, *, what: str) -> ReferenceValues:
     Not checked: that events replay to registers and MRTD is the stated order's (`builder.measure.check_predictions`),
     and that the registers are those of any files (`builder.measure.Measurer`).
     """
+    from builder.encoding.schema import validate  # not needed for making a document
+
     validate(document, schema_name="reference-values-v1", what=what)
     events = [_event(entry) for entry in document["events"]]
     names = [profile["name"] for profile in document["profiles"]]
@@ -150,7 +156,9 @@ def parse_reference_values(document: Any, *, what: str) -> ReferenceValues:
 def _acpi_document(prediction: Prediction) -> dict[str, Any] | None:
     if prediction.acpi is None:
         return None
-    return {**asdict(prediction.acpi), "measured": prediction.profile.firmware.acpi_measured}
+    document = asdict(prediction.acpi)
+    document["sources"] = list(prediction.acpi.sources)
+    return {**document, "measured": prediction.profile.firmware.acpi_measured}
 
 
 def _event_document(event: ExpectedEvent) -> dict[str, Any]:
@@ -196,7 +204,7 @@ def _acpi(entry: dict[str, Any] | None, profile: LaunchProfile, *, what: str) ->
         return None
     if entry["measured"] != profile.firmware.acpi_measured:
         raise DocumentError(f"{what}: $.acpi.measured contradicts the firmware's rules")
-    return AcpiDigests(**{name: entry[name] for name in ("loader", "rsdp", "tables")})
+    return AcpiDigests(entry["loader"], entry["rsdp"], entry["tables"], tuple(entry["sources"]))
 
 
 def _register_events(

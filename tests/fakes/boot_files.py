@@ -11,7 +11,7 @@ TDX_ENTRY = uuid.UUID("e47a6535-984a-4798-865e-4685a7bf8ec2")
 OTHER_ENTRY = uuid.UUID("00f771de-1a7e-4fcb-890e-68c77e2fb44e")
 DESCRIPTOR = uuid.UUID("e9eaf9f3-168e-44d5-a8eb-7f4d8738f6ae")
 
-BFV, CFV, TD_HOB, TEMP_MEM = range(4)
+BFV, CFV, TD_HOB, TEMP_MEM, PERM_MEM, PAYLOAD, PAYLOAD_PARAM, TD_INFO, TD_PARAMS = range(9)
 MR_EXTEND, PAGE_AUG = 1, 2
 
 # (data offset, raw size, address, memory size, type, attributes), as in OVMF with layout S, but small
@@ -22,6 +22,30 @@ SECTIONS_S = (
     (0, 0, 0x80B000, 0x2000, TEMP_MEM, 0),
     (0, 0, 0x809000, 0x2000, TD_HOB, 0),
     (0, 0, 0x800000, 0x6000, TEMP_MEM, 0),
+)
+# the other layouts of OVMF, which differ in one range
+SECTIONS_S2 = (*SECTIONS_S[:2], (0, 0, 0x810000, 0x10000, TEMP_MEM, 0), *SECTIONS_S[3:])
+SECTIONS_S3 = (*SECTIONS_S[:2], (0, 0, 0x814000, 0xC000, TEMP_MEM, 0), *SECTIONS_S[3:])
+
+# an image of td-shim for a Linux kernel, but small; its temporary memory lies beside it, above the guest's memory
+SECTIONS_TD_SHIM = (
+    (0x8000, 0x8000, 0xFFFF8000, 0x8000, BFV, MR_EXTEND),
+    (0x0000, 0x4000, 0xFF000000, 0x4000, CFV, 0),
+    (0, 0, 0xFF042000, 0x20000, TEMP_MEM, 0),
+    (0, 0, 0xFF062000, 0x20000, TEMP_MEM, 0),
+    (0, 0, 0xFF040000, 0x1000, TEMP_MEM, 0),
+    (0, 0, 0x800000, 0x20000, TD_HOB, 0),
+    (0, 0, 0x901000, 0x40000, PAYLOAD, 0),
+    (0, 0, 0x900000, 0x1000, PAYLOAD_PARAM, 0),
+    (0x9000, 0x30, 0, 0, TD_INFO, 0),
+)
+# MigTD: the memory is static, so that there is no TD HOB, and the payload is measured like the firmware
+SECTIONS_MIGTD = (
+    (0x8000, 0x8000, 0xFFFF8000, 0x8000, BFV, MR_EXTEND),
+    (0x4000, 0x3000, 0xFFFF4000, 0x4000, PAYLOAD, MR_EXTEND),
+    (0x0000, 0x4000, 0xFFFF0000, 0x4000, CFV, 0),
+    (0, 0, 0, 0x1FDF000, PERM_MEM, PAGE_AUG),
+    (0, 0, 0x2000000, 0x21000, PERM_MEM, PAGE_AUG),
 )
 
 
@@ -42,6 +66,14 @@ class Firmware:
     tdx_entry: uuid.UUID = TDX_ENTRY
     filler: bytes = b"firmware volume "
     extra: dict[int, bytes] = field(default_factory=dict)
+
+    def with_pointer(self, pointer: int | None = None) -> bytes:
+        """The file as td-shim made it before it had a GUIDed table: `pointer` counts from the beginning of the file."""
+        image = bytearray(self.encode())
+        image[self.size - 0x1000 + 0x200 :] = bytes(0x1000 - 0x200)
+        value = self.size - 0x1000 + 16 if pointer is None else pointer
+        image[self.size - 0x20 : self.size - 0x1C] = struct.pack("<I", value)
+        return bytes(image)
 
     def encode(self) -> bytes:
         body = b"".join(struct.pack("<IIQQII", *section) for section in self.sections)

@@ -5,7 +5,8 @@ Like QEMU it builds the ACPI tables anew when they are selected, from what has b
 
 import mmap
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from builder.errors import NotProvenError
 
@@ -33,25 +34,66 @@ def acpi_tables(vcpus: int, dsdt: bytes = b"") -> bytes:
     return b"".join(parts).ljust(TABLES_SIZE, b"\0")
 
 
-class FakeFunction:
-    """Configuration space of one PCI function: what was written is read back; `bars` hold their type bits at reset."""
+Functions = dict[tuple[int, int], "FakeFunction"]
 
-    def __init__(self, identity: int, *, header_type: int = 0, bars: Iterable[int] = ()) -> None:
-        self.space = bytearray(256)
+
+class FakeFunction:
+    """Configuration space of one PCI function.
+
+    `bars` are type bits and size of each base address register by its number; other registers hold what was written.
+    `children` are what is behind a bridge, by device and function.
+    """
+
+    def __init__(
+        self,
+        identity: int,
+        *,
+        header_type: int = 0,
+        bars: Mapping[int, tuple[int, int]] = MappingProxyType({}),
+        children: Functions | None = None,
+        rom_size: int = 0,
+    ) -> None:
+        self.space = bytearray(4096)
+        self.children = children or {}
+        self._masks: dict[int, tuple[int, int]] = {}  # register -> writable bits, fixed bits
         struct.pack_into("<I", self.space, 0, identity)
         self.space[0x0E] = header_type
-        for index, bar in enumerate(bars):
-            struct.pack_into("<I", self.space, 0x10 + 4 * index, bar)
+        for number in range(6 if header_type & 0x7F == 0 else 2):
+            self._masks[0x10 + 4 * number] = (0, 0)
+        self._masks[0x38 if header_type & 0x7F else 0x30] = (-rom_size & 0xFFFFF800, 0)
+        for number, (kind, size) in bars.items():
+            register, writable = 0x10 + 4 * number, -size & (1 << 64) - 1
+            self._masks[register] = (writable & 0xFFFFFFF0, kind)
+            if kind & 0b111 == 0b100:
+                self._masks[register + 4] = (writable >> 32, 0)
+            struct.pack_into("<I", self.space, register, kind)
 
     def dword(self, register: int) -> int:
         """Four bytes at `register`."""
         value: int = struct.unpack_from("<I", self.space, register)[0]
         return value
 
+    def write(self, register: int, data: bytes) -> None:
+        """What a guest writes; whole dwords to base address registers."""
+        self.space[register : register + len(data)] = data
+        for start, (writable, fixed) in self._masks.items():
+            struct.pack_into("<I", self.space, start, self.dword(start) & writable | fixed)
+
 
 def virtio_device() -> FakeFunction:
     """A device as QEMU's virtio ones: BAR 1 is a 32-bit one, BAR 4 a 64-bit one."""
-    return FakeFunction(VIRTIO_ID, bars=(0, 0, 0, 0, 0b1100, 0))
+    return FakeFunction(VIRTIO_ID, bars={1: (0, 4096), 4: (0b1100, 16384)})
+
+
+def root_port(*devices: FakeFunction) -> FakeFunction:
+    """A pcie-root-port with `devices` behind it, into which more can be plugged."""
+    children = {(number, 0): device for number, device in enumerate(devices)}
+    port = FakeFunction(ROOT_PORT_ID, header_type=1, bars={0: (0, 4096)}, children=children)
+    port.space[0x24] = port.space[0x26] = 1  # 64-bit addresses in the prefetchable window
+    port.space[0x34] = 0x40
+    struct.pack_into("<BBHI", port.space, 0x40, 0x10, 0, 0x0142, 0)  # PCI Express, root port with a slot
+    struct.pack_into("<I", port.space, 0x54, 0x40)  # hotplug
+    return port
 
 
 class FakeQemu:
@@ -59,12 +101,13 @@ class FakeQemu:
 
     def __init__(self, *, build: Callable[["FakeQemu"], dict[str, bytes]]) -> None:
         """`build` makes the fw_cfg files each time that one is selected."""
-        self.functions = {
+        self.functions: Functions = {
             (0, 0): FakeFunction(HOST_BRIDGE_ID),
             (1, 0): virtio_device(),
             (31, 0): FakeFunction(LPC_ID, header_type=0x80),
-            (31, 2): FakeFunction(0x29228086, bars=(0, 0, 0, 0, 1, 0)),
+            (31, 2): FakeFunction(0x29228086, bars={4: (1, 32)}),
         }
+        self.roots: dict[int, Functions] = {}  # other root buses, by number
         self.memory = mmap.mmap(-1, 64 << 20)  # takes no memory until it is written
         self.dma_status = 0
         self.answer: Callable[[str, str], str] = lambda _command, answer: answer
@@ -94,26 +137,54 @@ class FakeQemu:
     def _run(self, line: str) -> str:
         name, *words = line.split(" ")
         if name == "write":
-            address, data = int(words[0], 16), bytes.fromhex(words[2][2:])
-            self.memory[address : address + len(data)] = data
+            self._write(int(words[0], 16), bytes.fromhex(words[2][2:]))
             return "OK"
         numbers = [int(word, 16) for word in words]
         if name == "read":
-            return f"OK 0x{self.memory[numbers[0] : numbers[0] + numbers[1]].hex()}"
+            return f"OK 0x{self._read(*numbers).hex()}"
         if name.startswith("in"):
             return f"OK {self._read_port(numbers[0]):#06x}"
         self._write_port(*numbers, size={"b": 1, "w": 2, "l": 4}[name[3:]])
         return "OK"
 
-    def _selected(self) -> tuple[FakeFunction | None, int]:
-        place = (self._address >> 11 & 31, self._address >> 8 & 7)
-        return self.functions.get(place), self._address & 0xFC
+    def _read(self, address: int, size: int) -> bytes:
+        if self._mmconfig is None or address < self._mmconfig:
+            return self.memory[address : address + size]
+        function = self._function((address - self._mmconfig) >> 12)
+        register = address & 0xFFF
+        return b"\xff" * size if function is None else bytes(function.space[register : register + size])
+
+    def _write(self, address: int, data: bytes) -> None:
+        if self._mmconfig is None or address < self._mmconfig:
+            self.memory[address : address + len(data)] = data
+        elif (function := self._function((address - self._mmconfig) >> 12)) is not None:
+            function.write(address & 0xFFF, data)
+
+    @property
+    def _mmconfig(self) -> int | None:
+        register = self.functions[0, 0].dword(0x60)
+        return register & ~1 if register & 1 else None
+
+    def _function(self, number: int) -> FakeFunction | None:
+        """The function with this bus, device and function, each below the other in a number."""
+        bus = self._buses().get(number >> 8, {})
+        return bus.get((number >> 3 & 31, number & 7))
+
+    def _buses(self) -> dict[int, Functions]:
+        found = {0: self.functions, **self.roots}
+        waiting = list(found.values())
+        while waiting:
+            for function in waiting.pop().values():
+                if function.space[0x0E] & 0x7F == 1 and function.space[0x19]:
+                    found[function.space[0x19]] = function.children
+                    waiting.append(function.children)
+        return found
 
     def _read_port(self, port: int) -> int:
         if port != 0xCFC:
             return 0
-        function, register = self._selected()
-        return 0xFFFFFFFF if function is None else function.dword(register)
+        function = self._function(self._address >> 8 & 0xFFFF)
+        return 0xFFFFFFFF if function is None else function.dword(self._address & 0xFC)
 
     def _write_port(self, port: int, value: int, *, size: int) -> None:
         if port == 0xCF8:
@@ -121,10 +192,9 @@ class FakeQemu:
         elif port == 0x518:
             self._transfer(int.from_bytes(value.to_bytes(4, "big"), "little"))
         elif 0xCFC <= port < 0xD00:
-            function, register = self._selected()
+            function = self._function(self._address >> 8 & 0xFFFF)
             if function is not None:
-                start = register + port - 0xCFC
-                function.space[start : start + size] = value.to_bytes(size, "little")
+                function.write((self._address & 0xFC) + port - 0xCFC, value.to_bytes(size, "little"))
 
     def _transfer(self, block: int) -> None:
         control, length, address = struct.unpack_from(">IIQ", self.memory, block)

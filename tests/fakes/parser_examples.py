@@ -26,9 +26,18 @@ from builder.measure import (
     patch_kernel,
     td_hob_list,
 )
-from builder.measure.efi_variables import EFI_GLOBAL_VARIABLE, EfiVariable, encode_variable_data, parse_variable_data
-from builder.measure.firmware_volume import TD_TCG2_DXE
-from builder.measure.quote import QE_VENDOR_INTEL
+from builder.measure.evidence.ccel_table import parse_ccel_table
+from builder.measure.evidence.device_path_text import device_path_text
+from builder.measure.evidence.event_text import load_option_text
+from builder.measure.evidence.form import event_log_input, quote_input
+from builder.measure.evidence.quote import QE_VENDOR_INTEL
+from builder.measure.firmware.efi_variables import (
+    EFI_GLOBAL_VARIABLE,
+    EfiVariable,
+    encode_variable_data,
+    parse_variable_data,
+)
+from builder.measure.firmware.volume import TD_TCG2_DXE
 from tests.fakes.boot_files import (
     DXE_CORE,
     LZMA_SECTION,
@@ -87,6 +96,16 @@ PARSERS: dict[str, tuple[Parser, bytes, range]] = {
         b'[{"imr":0,"event_type":4,"digest":"' + b"ab" * 48 + b'","event":"","event_payload":"00"}]',
         range(180),
     ),
+    "ccel table": (
+        parse_ccel_table,
+        b"CCEL8\0\0\0\x01\x9d".ljust(36, b"\0") + b"\2\0\0\0" + b"\0\0\1\0\0\0\0\0" + b"\0\x10\0\0\0\0\0\0",
+        range(56),
+    ),
+    "device path": (device_path_text, b"\2\1\x0c\0\xd0\x41\x03\x0a\0\0\0\0\1\1\6\0\0\4\x7f\xff\4\0", range(22)),
+    "load option": (load_option_text, b"\1\0\0\0\4\0a\0b\0\0\0\x7f\xff\4\0", range(16)),
+    "quote as text": (quote_input, b"ab" * 64, range(128)),
+    "quote in JSON": (quote_input, b'{"quote":"' + b"ab" * 64 + b'"}', range(140)),
+    "log in JSON": (event_log_input, b'{"event_log":"[]"}', range(18)),
     "quote 4": (
         parse_quote,
         b"\x04\0\x02\0\x81\0\0\0\0\0\0\0" + QE_VENDOR_INTEL + bytes(20 + 584) + b"\4\0\0\0abcd",

@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+from builder.backends.atomic_file import write_atomically
+from builder.pipeline.inputs import load_recipe
+from builder.pipeline.lock import lock_recipe
+from tests.fakes.fixed_resolver import FixedResolver, package
+
 RECIPE = """\
 schema: tdx-builder/recipe/v1
 image: sample
@@ -41,3 +46,11 @@ def make_recipe_directory(path: Path) -> Path:
     (path / "files" / "app" / "config").write_text("answer = 42\n")
     (path / "files" / "app" / "config").chmod(0o644)
     return path
+
+
+def locked_recipe(path: Path) -> Path:
+    """The same below `path`, with a fresh lock of packages that no archive has."""
+    directory = make_recipe_directory(path / "recipe")
+    resolver = FixedResolver({name: package(name) for name in PACKAGES})
+    lock_recipe(directory, load_recipe(directory), resolver=resolver, write=write_atomically)
+    return directory

@@ -8,7 +8,7 @@ import pytest
 
 from builder.errors import DocumentError
 from builder.measure import AcpiBlobs, blobs_for, check_acpi
-from builder.measure.acpi import RSDP_FILE, TABLES_FILE, TPM_LOG_FILE
+from builder.measure.acpi.blobs import RSDP_FILE, TABLES_FILE, TPM_LOG_FILE
 from tests.fakes.boot_files import acpi_tables, madt_entry
 
 BLOBS = blobs_for(acpi_tables(2))

@@ -85,7 +85,7 @@ REFUSED = {
     "section at 4 GiB": (u32(FIRST_SECTION + 20, 0xFFFFFFFF), "beyond the end"),
     "overlapping sections": (u32(FIRST_SECTION + 16, 0x6001, u32(FIRST_SECTION + 20, 0x1FFF)), "more than the file's"),
     "certificates larger than the rest": (u32(CERTIFICATE + 4, 9) + bytes(8), "more than the file's"),
-    "sections beyond the headers' table": (patched(0x46, b"\xff\xff"), "section data|SizeOfRawData"),
+    "sections beyond the headers' table": (patched(0x46, b"\xff\xff"), "section table"),
 }
 
 

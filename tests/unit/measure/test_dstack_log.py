@@ -7,7 +7,7 @@ import pytest
 
 from builder.errors import BuilderError, DocumentError
 from builder.measure import parse_dstack_event_log, replay
-from builder.measure.dstack_log import runtime_event_digest
+from builder.measure.dstack.log import runtime_event_digest
 from builder.model.event import DSTACK_RUNTIME_EVENT
 
 BOOT = {"imr": 0, "event_type": 4, "digest": "ab" * 48, "event": "", "event_payload": ""}
@@ -87,3 +87,21 @@ def test_what_is_no_array_of_events_is_refused(data: bytes) -> None:
 def test_an_event_name_is_harmless_to_show() -> None:
     (event,) = parse_dstack_event_log(log({**RUNTIME, "event": "\x1b[2Jgone"}))
     assert event.name == ""
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_stated_version_decides_a_missing_digest(version: int) -> None:
+    (event,) = parse_dstack_event_log(log({**RUNTIME, "version": version}))
+    assert event.digest == runtime_event_digest("app-id", b"\1\2", version=version).hex()
+
+
+def test_a_digest_of_another_version_than_stated_is_refused() -> None:
+    first = runtime_event_digest("app-id", b"\1\2").hex()
+    with pytest.raises(DocumentError, match="not that of its name and payload"):
+        parse_dstack_event_log(log({**RUNTIME, "version": 2, "digest": first}))
+
+
+@pytest.mark.parametrize("version", [0, 3, -1, True, "2", None], ids=repr)
+def test_a_version_that_nobody_knows_is_refused(version: object) -> None:
+    with pytest.raises(DocumentError, match="version"):
+        parse_dstack_event_log(log({**RUNTIME, "version": version}))

@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import DocumentError
-from builder.measure.efi_variables import (
+from builder.measure.firmware.efi_variables import (
     EFI_GLOBAL_VARIABLE,
     EfiVariable,
+    SecureBootKeys,
     boot_variables,
     encode_variable_data,
     parse_variable_data,
+    secure_boot_keys,
     secure_boot_variables,
 )
 from builder.model.launch_profile import BootOptions, SecureBootVariable
@@ -50,6 +52,26 @@ def test_secure_boot_variables_are_measured_in_a_fixed_order() -> None:
     for setting in SecureBootVariable:
         names = [variable.name for variable in secure_boot_variables(setting)]
         assert names == ["SecureBoot", "PK", "KEK", "db", "dbx"]
+
+
+def test_keys_are_measured_under_their_own_names_and_dbt_behind_them() -> None:
+    keys = SecureBootKeys(pk=b"1", kek=b"2", db=b"3", dbx=b"4", dbt=b"5")
+    variables = secure_boot_variables(SecureBootVariable.ENABLED, keys)
+    assert [(variable.name, variable.data) for variable in variables] == [
+        ("SecureBoot", b"\x01"),
+        ("PK", b"1"),
+        ("KEK", b"2"),
+        ("db", b"3"),
+        ("dbx", b"4"),
+        ("dbt", b"5"),
+    ]
+    assert secure_boot_keys(variables) == keys
+    assert secure_boot_keys(()) == SecureBootKeys()
+
+
+def test_keys_of_another_vendor_are_no_keys() -> None:
+    others = [EfiVariable(uuid.UUID(int=1), name, b"key") for name in ("PK", "KEK", "db", "dbx", "dbt")]
+    assert secure_boot_keys(others) == SecureBootKeys()
 
 
 def test_boot_order_lists_exactly_the_options_that_follow() -> None:

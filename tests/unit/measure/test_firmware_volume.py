@@ -3,7 +3,7 @@
 import pytest
 
 from builder.measure import CcMeasurement, cc_measurement_of
-from builder.measure.firmware_volume import MAX_DECOMPRESSED, TD_TCG2_DXE
+from builder.measure.firmware.volume import MAX_DECOMPRESSED, TD_TCG2_DXE
 from tests.fakes.boot_files import (
     DXE_CORE,
     LZMA_SECTION,

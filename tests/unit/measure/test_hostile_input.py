@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import builder.measure
 from builder.errors import BuilderError
 from builder.measure import parse_ccel
-from builder.measure.event_data import event_name
+from builder.measure.evidence.event_data import event_name
 from builder.model.event import EVENT_TYPE_NAMES
 from tests.fakes.boot_files import log_header, log_record
 from tests.fakes.parser_examples import PARSERS, Parser

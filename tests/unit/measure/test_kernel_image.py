@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from builder.errors import DocumentError
 from builder.measure import KernelLoad, kernel_release, patch_kernel
-from builder.measure.kernel_image import initrd_address
+from builder.measure.images.kernel_image import has_boot_header, initrd_address
 from tests.fakes.boot_files import bzimage
+from tests.fakes.efi_images import uki
 
 KERNEL = bzimage()
 MIB, GIB = 1 << 20, 1 << 30
@@ -59,6 +60,13 @@ def test_the_initrd_is_placed_below_the_top_of_low_memory(memory: int, address: 
 def test_without_the_flag_the_kernels_own_limit_holds() -> None:
     limited = bzimage(xloadflags=0)  # initrd_addr_max 0x7fffffff
     assert initrd_address(limited, SIZE, memory=2815 * MIB) == (0x7FFFFFFF - SIZE) & ~0xFFF
+
+
+@pytest.mark.parametrize(("flags", "above"), [(0x02, True), (0x3F, True), (0x40, False), (0x7D, False)], ids=hex)
+def test_only_bit_1_of_xloadflags_lets_the_initrd_go_higher(flags: int, above: bool) -> None:
+    """As QEMU 10.0.13 served these kernels; bit 6 says something else (five-level paging)."""
+    address = initrd_address(bzimage(xloadflags=flags), SIZE, memory=2815 * MIB)
+    assert address == (0xAF311000 if above else (0x7FFFFFFF - SIZE) & ~0xFFF)
 
 
 def test_memory_matters_only_through_the_initrd() -> None:
@@ -135,3 +143,9 @@ def test_the_release_is_what_the_kernel_states(stated: bytes, release: str) -> N
 def test_a_kernel_without_a_version_pointer_states_no_release() -> None:
     assert kernel_release(KERNEL[:0x20E] + b"\0\0" + KERNEL[0x210:]) == ""
     assert kernel_release(KERNEL[:0x20E] + b"\xff\xff" + KERNEL[0x210:]) == ""
+
+
+def test_a_uki_is_no_kernel_whose_header_qemu_rewrites() -> None:
+    assert has_boot_header(bzimage())
+    assert not has_boot_header(uki())
+    assert not has_boot_header(b"")

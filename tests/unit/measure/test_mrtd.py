@@ -7,8 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.measure import PageOrder, mrtd_for, mrtd_stream_length, parse_tdvf
-from tests.fakes.boot_files import BFV, MR_EXTEND, PAGE_AUG, SECTIONS_S, TEMP_MEM, Firmware
+from builder.errors import DocumentError
+from builder.measure import PageOrder, SectionType, mrtd_for, mrtd_stream_length, parse_tdvf
+from tests.fakes.boot_files import (
+    BFV,
+    CFV,
+    MR_EXTEND,
+    PAGE_AUG,
+    PAYLOAD,
+    PERM_MEM,
+    SECTIONS_MIGTD,
+    SECTIONS_S,
+    SECTIONS_TD_SHIM,
+    TEMP_MEM,
+    Firmware,
+)
 
 
 def record(name: bytes, address: int) -> bytes:
@@ -17,7 +30,7 @@ def record(name: bytes, address: int) -> bytes:
 
 def slow_stream(firmware: bytes, page_order: PageOrder) -> Iterator[bytes]:
     for section in parse_tdvf(firmware).sections:
-        raw = section.data(firmware) + bytes(section.memory_size - section.raw_size)
+        raw = section.data(firmware) + bytes(max(section.memory_size - section.raw_size, 0))
         added, extended = [], []
         for page in range(0, section.memory_size, 4096):
             added.append(b"" if section.augments else record(b"MEM.PAGE.ADD", section.address + page))
@@ -37,7 +50,7 @@ def firmwares(draw: st.DrawFn) -> Firmware:
     """The TD_HOB of layout S, and other sections of any size with any attributes and any amount of raw data."""
     sections = [SECTIONS_S[4]]
     address = 0x1000000
-    for kind in (BFV, TEMP_MEM, TEMP_MEM):
+    for kind in (BFV, draw(st.sampled_from([CFV, TEMP_MEM, PAYLOAD])), draw(st.sampled_from([TEMP_MEM, PERM_MEM]))):
         memory = draw(PAGES) * 4096
         raw = draw(st.integers(min_value=0, max_value=min(memory, 0x8000)))
         offset = draw(st.integers(min_value=0, max_value=0x7000))
@@ -72,3 +85,59 @@ def test_every_measured_byte_counts(page_order: PageOrder) -> None:
 def test_the_variable_store_is_not_measured(page_order: PageOrder) -> None:
     changed = Firmware(extra={0x100: b"keys enrolled"}).encode()
     assert mrtd_for(changed, page_order) == mrtd_for(Firmware().encode(), page_order)
+
+
+@pytest.mark.parametrize("page_order", PageOrder)
+@pytest.mark.parametrize("sections", [SECTIONS_TD_SHIM, SECTIONS_MIGTD], ids=["td-shim", "MigTD"])
+def test_an_image_of_td_shim_gives_the_slow_stream(
+    sections: tuple[tuple[int, int, int, int, int, int], ...], page_order: PageOrder
+) -> None:
+    image = Firmware(sections=sections)
+    expected = hashlib.sha384(b"".join(slow_stream(image.encode(), page_order))).digest()
+    assert mrtd_for(image.encode(), page_order) == expected
+
+
+# code that ends before the page with the metadata, so that firmware with other metadata has the same MRTD
+CODE = (0x2000, 0xD000, 0xFFFF2000, 0xD000, BFV, MR_EXTEND)
+
+
+def with_sections(*sections: tuple[int, int, int, int, int, int]) -> bytes:
+    return Firmware(sections=[CODE, *SECTIONS_S[1:], *sections]).encode()
+
+
+@pytest.mark.parametrize("page_order", PageOrder)
+def test_memory_that_is_augmented_does_not_count(page_order: PageOrder) -> None:
+    augmented = with_sections((0, 0, 0x5000000, 0x100000, PERM_MEM, PAGE_AUG))
+    added = with_sections((0, 0, 0x5000000, 0x100000, PERM_MEM, 0))
+    assert mrtd_for(augmented, page_order) == mrtd_for(with_sections(), page_order)
+    assert mrtd_for(added, page_order) != mrtd_for(with_sections(), page_order)
+
+
+@pytest.mark.parametrize("page_order", PageOrder)
+def test_what_the_vmm_writes_stands_in_for_the_file(page_order: PageOrder) -> None:
+    own = with_sections((0x2000, 0x1800, 0x1000000, 0x2000, PAYLOAD, MR_EXTEND))
+    none = with_sections((0, 0, 0x1000000, 0x2000, PAYLOAD, MR_EXTEND))
+    written = {SectionType.PAYLOAD: own[0x2000:0x3800]}
+    assert mrtd_for(none, page_order, written=written) == mrtd_for(own, page_order)
+    assert mrtd_for(none, page_order) != mrtd_for(own, page_order)
+
+
+def test_written_data_must_have_a_section_with_room() -> None:
+    firmware = with_sections((0, 0, 0x1000000, 0x1000, PAYLOAD, 0))
+    mrtd_for(firmware, PageOrder.SINGLE_PASS, written={SectionType.PAYLOAD: bytes(0x1000)})
+    with pytest.raises(DocumentError, match="4097 bytes for one PAYLOAD section, found 1 of 4096"):
+        mrtd_for(firmware, PageOrder.SINGLE_PASS, written={SectionType.PAYLOAD: bytes(0x1001)})
+    with pytest.raises(DocumentError, match="found 0 of 0"):
+        mrtd_for(firmware, PageOrder.SINGLE_PASS, written={SectionType.PAYLOAD_PARAM: b""})
+    with pytest.raises(DocumentError, match="found 3 of"):
+        mrtd_for(firmware, PageOrder.SINGLE_PASS, written={SectionType.TEMP_MEM: b""})
+
+
+@pytest.mark.parametrize("page_order", PageOrder)
+def test_a_vmm_that_extends_every_section_ignores_attributes_but_page_aug(page_order: PageOrder) -> None:
+    """`measurement.md` 3.3: the same as if the metadata had asked for it."""
+    static = (0, 0, 0x5000000, 0x1000, PERM_MEM, PAGE_AUG)
+    asked = [CODE, *((*section[:5], MR_EXTEND) for section in SECTIONS_S[1:]), static]
+    expected = mrtd_for(Firmware(sections=asked).encode(), page_order)
+    assert mrtd_for(with_sections(static), page_order, every_section=True) == expected
+    assert mrtd_for(with_sections(static), page_order) != expected

@@ -16,6 +16,7 @@ from builder.measure import (
     LaunchProfile,
     Measurer,
     PageOrder,
+    PredictedEvent,
     ReferenceValues,
     blobs_for,
     check_predictions,
@@ -25,7 +26,9 @@ from builder.measure import (
     reference_values_document,
     replay,
 )
-from builder.measure.firmware_volume import TD_TCG2_DXE
+from builder.measure.firmware.build import SMBIOS_MEASUREMENT_DXE
+from builder.measure.firmware.smbios import SmbiosStructure, smbios_digest
+from builder.measure.firmware.volume import TD_TCG2_DXE
 from builder.model.recipe import VmmSpec
 from tests.fakes.boot_files import (
     CFV,
@@ -38,6 +41,7 @@ from tests.fakes.boot_files import (
     ffs_file,
     volume,
 )
+from tests.fakes.variable_stores import store_of
 
 FILES = BootFiles(Firmware().encode(), bzimage(), b"initrd", "console=ttyS0")
 VMM = VmmSpec("qemu", "10.2.1", "q35,smm=off,pic=off", "Skylake-Server,phys-bits=46", ("virtio-rng-pci",))
@@ -61,12 +65,14 @@ def matrix(*shapes: Shape, vmm: str = "10.2.1", edk2: str = "202502") -> Referen
     )
 
 
+ACPI = acpi_of((1, GIB)).digests()
 VALUES = matrix((1, GIB), (2, GIB), (2, 2 * GIB), (8, 64 * GIB))
 
 
 def test_registers_are_the_replay_of_the_events() -> None:
     for prediction in VALUES.predictions:
-        replayed = replay(prediction.events)
+        replayed = replay(event for event in prediction.events if isinstance(event, PredictedEvent))
+        assert not prediction.unpredicted
         registers = prediction.registers
         assert [registers.rtmr0, registers.rtmr1, registers.rtmr2] == [
             replayed[name] for name in ("rtmr0", "rtmr1", "rtmr2")
@@ -132,11 +138,93 @@ def test_the_separator_moved_in_202411() -> None:
     assert names_of("rtmr1", edk2="202411").count("separator") == 1
 
 
-def test_firmware_whose_smbios_event_nobody_can_derive_is_refused() -> None:
-    for edk2 in ("202505", "202508", "202605"):
-        with pytest.raises(DocumentError, match="SMBIOS") as refusal:
-            matrix((1, GIB), edk2=edk2)
-        assert refusal.value.hint == "use firmware built from edk2 202502 or earlier"
+SMBIOS = SmbiosStructure(0, 0, bytes(22), (b"vendor",)).encode() + bytes.fromhex("7f04007f0000")
+
+
+@pytest.mark.parametrize("edk2", ["202505", "202508", "202605"])
+def test_without_smbios_tables_rtmr0_of_new_firmware_is_open_and_the_rest_is_predicted(edk2: str) -> None:
+    (prediction,) = matrix((1, GIB), edk2=edk2).predictions
+    registers = prediction.registers
+    assert registers.rtmr0 is None
+    assert None not in (registers.mrtd, registers.rtmr1, registers.rtmr2)
+    (open_event,) = prediction.unpredicted
+    assert (open_event.name, open_event.type_name) == ("SMBIOS tables", "EV_EFI_HANDOFF_TABLES")
+    assert "smbios_processor" in prediction.profile.caveats
+
+
+def test_with_smbios_tables_it_is_predicted_in_the_order_of_a_real_log() -> None:
+    """`measurement.md` 5.1: the 17 events that dstack calls stable202505."""
+    profile = profile_of((1, GIB), edk2="202505")
+    prediction = Measurer(FILES).predict(profile, acpi_of((1, GIB)), smbios=SMBIOS)
+    assert prediction.registers.rtmr0 is not None
+    assert [event.name for event in prediction.of_register("rtmr0")] == [
+        "TD HOB",
+        "variable store",
+        "BootMenu",
+        "bootorder",
+        "SecureBoot",
+        "PK",
+        "KEK",
+        "db",
+        "dbx",
+        "separator",
+        "etc/table-loader",
+        "etc/acpi/rsdp",
+        "etc/acpi/tables",
+        "SMBIOS tables",
+        "BootOrder",
+        "Boot0000",
+        "Boot0001",
+    ]
+    stated = Measurer(FILES).predict(profile, acpi_of((1, GIB)), smbios=smbios_digest(SMBIOS, None))
+    assert stated == prediction
+
+
+def test_where_the_firmware_does_not_tell_its_own_strings_the_event_stays_open() -> None:
+    tables = SmbiosStructure(1, 1, bytes(23), (b"QEMU",)).encode() + SMBIOS[-6:]
+    profile = profile_of((1, GIB), edk2="202505")
+    prediction = Measurer(FILES).predict(profile, ACPI, smbios=tables)
+    (open_event,) = prediction.unpredicted
+    assert "no type 0" in open_event.reason
+    assert prediction.registers.rtmr0 is None
+
+
+@pytest.mark.parametrize("smbios", [b"", b"tables", "", "ab", "g" * 96])
+def test_broken_smbios_tables_and_digests_are_refused(smbios: bytes | str) -> None:
+    with pytest.raises(DocumentError, match="SMBIOS tables"):
+        Measurer(FILES).predict(profile_of((1, GIB), edk2="202505"), ACPI, smbios=smbios)
+
+
+def test_smbios_tables_go_to_the_profile_of_their_name() -> None:
+    profiles = [profile_of(shape, edk2="202605") for shape in ((1, GIB), (2, GIB))]
+    shapes = [(profile, acpi_of((profile.vcpus, GIB))) for profile in profiles]
+    one, two = Measurer(FILES).reference_values(shapes, smbios={"2cpu-1G": SMBIOS}).predictions
+    assert one.registers.rtmr0 is None
+    assert two.registers.rtmr0 is not None
+
+
+def test_firmware_that_measures_no_smbios_has_no_open_event() -> None:
+    """IntelTdx always has that driver, OvmfPkgX64 only with TPM support."""
+    files = [ffs_file(SOME_FILE, b"core", kind=DXE_CORE), ffs_file(TD_TCG2_DXE, b"driver")]
+    boot = dataclasses.replace(
+        FILES, firmware=Firmware(extra={0: store_of(), 0x2000: volume(files)}, filler=bytes(16)).encode()
+    )
+    prediction = Measurer(boot).predict(profile_of((1, GIB), edk2="202505", files=boot), acpi_of((1, GIB)))
+    assert not prediction.unpredicted
+    assert "SMBIOS tables" not in [event.name for event in prediction.events]
+
+
+def test_firmware_with_a_driver_that_its_release_does_not_have_is_refused() -> None:
+    files = [ffs_file(SOME_FILE, b"core", kind=DXE_CORE), ffs_file(SMBIOS_MEASUREMENT_DXE, b"driver")]
+    boot = dataclasses.replace(FILES, firmware=Firmware(extra={0x2000: volume(files)}, filler=bytes(16)).encode())
+    with pytest.raises(DocumentError, match="SMBIOS tables are measured: False, the files say True"):
+        Measurer(boot).predict(profile_of((1, GIB), edk2="202502", files=boot), acpi_of((1, GIB)))
+
+
+def test_before_202505_smbios_tables_change_nothing() -> None:
+    profile = profile_of((1, GIB))
+    plain = Measurer(FILES).predict(profile, acpi_of((1, GIB)))
+    assert Measurer(FILES).predict(profile, acpi_of((1, GIB)), smbios=SMBIOS) == plain
 
 
 def test_each_input_shows_in_the_events_that_name_it() -> None:
@@ -148,11 +236,11 @@ def test_each_input_shows_in_the_events_that_name_it() -> None:
     }
     original = VALUES.predictions[0]
     for name, files in changes.items():
-        changed = Measurer(files).predict(original.profile, original.acpi)
+        changed = Measurer(files).predict(original.profile, ACPI)
         pairs = zip(original.events, changed.events, strict=True)
-        different = [before for before, after in pairs if before.digest != after.digest]
-        assert len(different) == 1, name
-        assert name in different[0].input
+        (different,) = [before for before, after in pairs if before != after]
+        assert isinstance(different, PredictedEvent)
+        assert name in different.input
 
 
 def test_memory_shows_in_a_patched_kernel_and_not_in_a_raw_one() -> None:
@@ -171,10 +259,10 @@ def test_the_page_order_of_the_vmm_selects_mrtd() -> None:
 
 def test_a_guest_without_initrd_measures_none() -> None:
     files = dataclasses.replace(FILES, initrd=None)
-    prediction = Measurer(files).predict(VALUES.predictions[0].profile, VALUES.predictions[0].acpi)
+    prediction = Measurer(files).predict(VALUES.predictions[0].profile, ACPI)
     assert [event.name for event in prediction.of_register("rtmr2")] == ["LOADED_IMAGE::LoadOptions"]
     patched = profile_of((1, GIB), vmm="8.2.2")
-    assert Measurer(files).predict(patched, prediction.acpi).registers.rtmr1
+    assert Measurer(files).predict(patched, ACPI).registers.rtmr1
 
 
 @given(
@@ -228,7 +316,7 @@ def test_firmware_without_one_variable_store_is_refused(stores: int) -> None:
     sections = [*others, *((0, 0x1000, 0x10000000 * (1 + index), 0x1000, CFV, 0) for index in range(stores))]
     files = dataclasses.replace(FILES, firmware=Firmware(sections=sections).encode())
     with pytest.raises(DocumentError, match=f"{stores} CFV sections"):
-        Measurer(files).predict(VALUES.predictions[0].profile, VALUES.predictions[0].acpi)
+        Measurer(files).predict(VALUES.predictions[0].profile, ACPI)
 
 
 def firmware_with(driver: bool) -> bytes:
@@ -248,7 +336,7 @@ def test_a_profile_that_contradicts_the_firmware_is_refused(stated: bool, real: 
 
 def test_a_profile_of_another_kernel_is_refused() -> None:
     other = profile_of((1, GIB), files=dataclasses.replace(FILES, kernel=bzimage(release=b"6.1.0")))
-    with pytest.raises(DocumentError, match=r"of kernel '6\.1\.0', the file says '6\.12\.1-test'"):
+    with pytest.raises(DocumentError, match=r"it is of kernel 6\.1\.0, the files say 6\.12\.1-test"):
         Measurer(FILES).predict(other, acpi_of((1, GIB)))
 
 

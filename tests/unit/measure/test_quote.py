@@ -1,4 +1,4 @@
-"""Quotes and TDREPORTs: layout (`quotes.md` 1). Real ones are in tests/vectors."""
+"""Quotes and TDREPORTs: layout (`quotes.md` 1). Real ones are in tests/conformance."""
 
 import hashlib
 import struct
@@ -7,7 +7,7 @@ import pytest
 
 from builder.errors import DocumentError
 from builder.measure import parse_quote, parse_tdreport
-from builder.measure.quote import QE_VENDOR_INTEL
+from builder.measure.evidence.quote import QE_VENDOR_INTEL
 
 BODY = bytes(range(256)) * 2 + bytes(range(72))
 
@@ -124,3 +124,26 @@ def test_a_changed_tdreport_is_refused(offset: int) -> None:
 def test_what_is_no_tdreport_is_refused(data: bytes) -> None:
     with pytest.raises(DocumentError, match="TDREPORT"):
         parse_tdreport(data)
+
+
+@pytest.mark.parametrize(
+    ("bits", "names"),
+    [
+        ((), ()),
+        ((28,), ("SEPT_VE_DISABLE",)),
+        ((0, 28, 30, 31, 63), ("DEBUG", "SEPT_VE_DISABLE", "PKS", "KL", "PERFMON")),
+        ((1, 29, 62), ("reserved bit 1", "reserved bit 29", "reserved bit 62")),
+    ],
+    ids=str,
+)
+def test_attributes_have_names_and_reserved_ones_are_told(bits: tuple[int, ...], names: tuple[str, ...]) -> None:
+    attributes = sum(1 << bit for bit in bits).to_bytes(8, "little")
+    parsed = parse_quote(quote(body=BODY[:120] + attributes + BODY[128:]))
+    assert parsed.body.td_attribute_names == names
+
+
+@pytest.mark.parametrize("padding", [0, 1, 3065])
+def test_padding_is_counted_and_belongs_to_nothing(padding: int) -> None:
+    data = quote()
+    parsed = parse_quote(data + bytes(padding))
+    assert (parsed.trailing, parsed.used, parsed.body) == (padding, len(data), parse_quote(data).body)

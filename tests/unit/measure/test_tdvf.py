@@ -7,6 +7,7 @@ import pytest
 
 from builder.errors import DocumentError
 from builder.measure import SectionType, parse_tdvf
+from builder.measure.firmware.tdvf import has_guided_table
 from tests.fakes.boot_files import (
     BFV,
     CFV,
@@ -14,8 +15,13 @@ from tests.fakes.boot_files import (
     MR_EXTEND,
     OTHER_ENTRY,
     PAGE_AUG,
+    PERM_MEM,
+    SECTIONS_MIGTD,
     SECTIONS_S,
+    SECTIONS_TD_SHIM,
     TD_HOB,
+    TD_INFO,
+    TD_PARAMS,
     TEMP_MEM,
     Firmware,
 )
@@ -55,6 +61,53 @@ def test_an_image_of_td_shim_has_no_table_but_a_distance() -> None:
     assert parse_tdvf(without_table.encode()) == parse_tdvf(Firmware().encode())
 
 
+def test_the_distance_may_count_from_the_beginning_as_td_shim_specifies() -> None:
+    image = Firmware(sections=SECTIONS_TD_SHIM)
+    assert parse_tdvf(image.with_pointer()) == parse_tdvf(image.encode())
+
+
+def test_two_descriptors_that_one_distance_may_mean_are_refused() -> None:
+    image = bytearray(Firmware(sections=SECTIONS_TD_SHIM).with_pointer())
+    distance = 0x10000 - 0x1000 + 16
+    other = len(image) - distance
+    image[other - 16 : other + 16] = image[distance - 16 : distance + 16]
+    with pytest.raises(DocumentError, match="descriptors at both"):
+        parse_tdvf(bytes(image))
+
+
+def test_a_table_is_not_passed_over_for_a_distance() -> None:
+    """Cloud Hypervisor would: it takes a table without the TDX entry for none."""
+    image = Firmware(tdx_entry=OTHER_ENTRY, extra={0x10000 - 0x20: struct.pack("<I", 0xF010)}).encode()
+    with pytest.raises(DocumentError, match="no TDX entry"):
+        parse_tdvf(image)
+
+
+def test_an_image_of_td_shim_has_sections_that_ovmf_has_not() -> None:
+    metadata = parse_tdvf(Firmware(sections=SECTIONS_TD_SHIM).encode())
+    assert [section.type.name for section in metadata.sections[-3:]] == ["PAYLOAD", "PAYLOAD_PARAM", "TD_INFO"]
+    assert metadata.td_hob.address == 0x800000
+
+
+def test_memory_in_perm_mem_sections_stands_in_for_a_td_hob() -> None:
+    metadata = parse_tdvf(Firmware(sections=SECTIONS_MIGTD).encode())
+    assert [section.augments for section in metadata.of_type(SectionType.PERM_MEM)] == [True, True]
+    with pytest.raises(DocumentError, match="no TD_HOB section"):
+        _ = metadata.td_hob
+
+
+def test_sections_without_memory_are_read_where_td_shim_has_them() -> None:
+    sections = [*SECTIONS_S, (0x9000, 0x30, 0, 0, TD_INFO, 0), (0x9100, 0x400, 0, 0, TD_PARAMS, 0)]
+    assert parse_tdvf(Firmware(sections=sections).encode()).sections[:6] == parse_tdvf(Firmware().encode()).sections
+
+
+@pytest.mark.parametrize(
+    ("firmware", "found"),
+    [(Firmware().encode(), True), (Firmware().with_pointer(), False), (b"", False), (FOOTER.bytes_le, False)],
+)
+def test_a_guided_table_is_seen(firmware: bytes, found: bool) -> None:
+    assert has_guided_table(firmware) is found
+
+
 def test_the_last_addresses_of_52_bits_may_be_used() -> None:
     assert parse_tdvf(changed(1, address=(1 << 52) - 0x2000).encode()).sections[1].end == 1 << 52
 
@@ -84,9 +137,30 @@ REFUSED = {
     "65 sections": (Firmware(count=65).encode(), "65 TDVF sections"),
     "sections beyond the file": (Firmware(distance=40, extra={0x10000 - 56: b""}).encode(), "signature"),
     "unknown type": (changed(1, type=8).encode(), "unknown type 8"),
+    "type 9": (changed(1, type=9).encode(), "unknown type 9"),
     "unknown attribute": (changed(1, attributes=4).encode(), "unknown attributes 0x4"),
     "misaligned address": (changed(1, address=0xFFFF0800).encode(), "not on 4096-byte pages"),
     "misaligned size": (changed(1, memory=0x2001).encode(), "not on 4096-byte pages"),
+    "TD_INFO beyond the file": (
+        Firmware(sections=[*SECTIONS_S, (0xFFF0, 0x11, 0, 0, TD_INFO, 0)]).encode(),
+        "beyond the file",
+    ),
+    "TD_INFO with memory for less than its data": (
+        Firmware(sections=[*SECTIONS_S, (0, 0x1001, 0x900000, 0x1000, TD_INFO, 0)]).encode(),
+        "bytes of data for",
+    ),
+    "TD_PARAMS with memory": (
+        Firmware(sections=[*SECTIONS_S, (0, 0x10, 0x900000, 0x1000, TD_PARAMS, 0)]).encode(),
+        "unknown type 8",
+    ),
+    "two TD_HOBs and PERM_MEM": (
+        Firmware(
+            sections=[*SECTIONS_S, (0, 0, 0x900000, 0x1000, TD_HOB, 0), (0, 0, 0xA00000, 0x1000, PERM_MEM, 2)]
+        ).encode(),
+        "2 TD_HOB",
+    ),
+    "pointer to no descriptor": (Firmware().with_pointer(0x2000), "signature"),
+    "pointer beyond the file": (Firmware().with_pointer(0x20000), "no TDVF metadata"),
     "address beyond 52 bits": (changed(1, address=(1 << 64) - 4096).encode(), "beyond 52 bits"),
     "address just beyond 52 bits": (changed(1, address=(1 << 52) - 4096).encode(), "beyond 52 bits"),
     "more data than memory": (changed(1, memory=0x1000).encode(), "bytes of data for"),

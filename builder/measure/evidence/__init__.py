@@ -1,0 +1,1 @@
+"""What a TD or TPM delivers: quotes, reports, event logs. Parsed, not believed."""

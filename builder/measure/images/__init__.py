@@ -1,0 +1,1 @@
+"""EFI images: PE, Authenticode, kernels and UKIs."""
