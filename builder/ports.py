@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 from builder.model.recipe import VmmSpec
 from builder.model.variation import Variation
 
-if TYPE_CHECKING:
-    from builder.measure.acpi import AcpiBlobs  # the measuring core is large, and most verbs do without it
+if TYPE_CHECKING:  # the measuring core is large, and most verbs do without it
+    from builder.measure.acpi.blobs import AcpiBlobs
+    from builder.measure.rehearsal import BootObservation
 
 LogSink = Callable[[bytes], None]
 
@@ -159,7 +160,7 @@ class Sandbox(Protocol):
 class MachineShape:
     """The machine whose ACPI tables are wanted: a VMM with its machine options and devices, vCPUs, memory in bytes.
 
-    `edk2` is the release of the firmware (`202502`), which decides where it puts MMCONFIG.
+    `edk2` is the release of the firmware (`202502`), which decides where it puts MMCONFIG and PCI windows.
     """
 
     vmm: VmmSpec
@@ -174,3 +175,34 @@ class AcpiReader(Protocol):
     def read(self, shape: MachineShape) -> "AcpiBlobs":
         """The blobs as the firmware finds them. DocumentError for a shape that the VMM or a rule refuses, another
         version than the shape's included; NotProvenError if the reading itself fails."""
+
+
+@dataclass(frozen=True)
+class DirectBoot:
+    """A direct kernel boot of a machine shape from files. `disk` is what the shape's first virtio disk holds.
+
+    The boot ends when the guest powers off or resets, when `until` is on its serial port, at the latest after `limit`
+    seconds; without `until` also some time after the guest has left boot services. `serial_log` gets what the serial
+    port says, while it is said.
+    """
+
+    shape: MachineShape
+    firmware: Path
+    kernel: Path
+    initrd: Path | None
+    disk: Path | None
+    command_line: str
+    until: str | None
+    limit: float
+    serial_log: Path
+
+
+class BootEmulator(Protocol):
+    """Boots unchanged files on an emulated machine with a TPM, and looks at it from outside."""
+
+    def programs(self) -> Mapping[str, str]:
+        """The emulators by name, with the versions they state. MissingError if one is absent."""
+
+    def boot(self, order: DirectBoot) -> "BootObservation":
+        """What the boot left behind. DocumentError for a machine or file that the VMM refuses, MissingError if an
+        emulator is absent, NotProvenError if nothing could be read from the machine."""

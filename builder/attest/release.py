@@ -33,13 +33,17 @@ class ReleaseContent:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The volatile half: what built it, the SLSA provenance predicate of each leg, and the comparison of the legs."""
+    """The volatile half: what built it, the SLSA provenance predicate of each leg, and the comparison of the legs.
+
+    `rehearsal` is a `rehearsal_record`, None for a release that was published without one.
+    """
 
     tool_version: str
     plan_sha256: str
     provenance: Mapping[str, Mapping[str, Any]]
     required_axes: tuple[str, ...]
     axes: tuple[AxisComparison, ...]
+    rehearsal: Mapping[str, Any] | None
 
 
 def release_predicate(content: ReleaseContent, run: RunRecord) -> dict[str, Any]:
@@ -64,6 +68,7 @@ def release_predicate(content: ReleaseContent, run: RunRecord) -> dict[str, Any]
                 "required_axes": list(run.required_axes),
                 "axes": [_axis(axis) for axis in run.axes],
             },
+            "rehearsal": {"rehearsed": run.rehearsal is not None, **(run.rehearsal or {})},
         },
     }
 

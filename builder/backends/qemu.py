@@ -1,32 +1,31 @@
 """The ACPI tables of a machine shape, read from a stopped, unmodified QEMU of a pinned root (`acpi.md` 2).
 
 QEMU runs in bubblewrap with the pinned root as its whole file system: no program, library or ROM of the host is used.
-No guest code runs; KVM and TDX are not needed. Tables of machines with a TPM, a VM generation ID or NUMA are not for
-this module: the first two have files that the shape does not say, and a shape cannot state the last.
+No guest code runs; KVM and TDX are not needed. A VM generation ID has files that a shape does not say, and is refused.
 """
 
 import re
 import select
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder.backends import process
 from builder.backends.leg_arguments import ISOLATION, PROC, require_in_root
 from builder.backends.qemu_firmware import (
     MINIMUM_MEMORY,
-    PHYSICAL_BITS,
-    mmconfig_base,
-    place_window,
-    program_chipset,
+    program_machine,
+    program_without_bridges,
     read_acpi_files,
-    scan_root_bus,
 )
 from builder.backends.qtest import Qtest
 from builder.errors import BuilderError, DocumentError, MissingError, NotProvenError
-from builder.measure.acpi import AcpiBlobs, check_acpi
+from builder.measure.acpi.blobs import AcpiBlobs, check_acpi
+from builder.measure.acpi.pci_resources import PHYSICAL_BITS
+from builder.model.recipe import VmmSpec
 from builder.model.size import format_size
 from builder.ports import MachineShape
 
@@ -49,8 +48,27 @@ _NEEDS_THE_HOST = frozenset(
     for suffix in ("", "-transitional", "-non-transitional")
 )
 _STAND_IN = "virtio-rng-pci"
+_HOST_DEVICES = ("vfio-pci", "vfio-pci-nohotplug")
 _SLOT_PROPERTIES = ("id", "bus", "addr", "multifunction")
 _SERIAL = "serial"
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """What a machine gets besides its shape, which need not show in its tables.
+
+    `arguments` follow those of the shape, `mounts` are of its sandbox, `descriptors` are inherited; `devices` are words
+    for places in `VmmSpec.devices` that then get no stand-in; `memory` is the kind of its backend, with options.
+    """
+
+    arguments: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
+    descriptors: tuple[int, ...] = ()
+    devices: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    memory: str = "memory-backend-ram,reserve=off"  # takes no memory of the host
+
+
+_NOTHING = Attachment()
 
 
 class QemuAcpiReader:
@@ -74,23 +92,28 @@ class QemuAcpiReader:
                 self._version = self._read_version()
             return self._version
 
-    def read(self, shape: MachineShape) -> AcpiBlobs:
+    def read(self, shape: MachineShape, attached: Attachment = _NOTHING) -> AcpiBlobs:
         """The three blobs as OVMF finds them, checked for form and number of processors. Errors as in the port."""
-        with self.stopped_machine(shape) as qtest:
-            program_chipset(qtest, mmconfig_base(shape.edk2))
-            place_window(qtest, scan_root_bus(qtest), shape.vmm.pci_hole64)
+        with self.stopped_machine(shape, attached) as qtest:
+            program_machine(qtest, edk2=shape.edk2, memory=shape.memory)
             blobs = read_acpi_files(qtest)
         check_acpi(blobs, shape.vcpus)
         return blobs
 
+    def read_with_unprogrammed_bridges(self, shape: MachineShape) -> AcpiBlobs:
+        """Blobs that no firmware finds where there are bridges: for comparing with digests that others publish."""
+        with self.stopped_machine(shape) as qtest:
+            program_without_bridges(qtest, edk2=shape.edk2, memory=shape.memory)
+            return read_acpi_files(qtest)
+
     @contextmanager
-    def stopped_machine(self, shape: MachineShape) -> Iterator[Qtest]:
+    def stopped_machine(self, shape: MachineShape, attached: Attachment = _NOTHING) -> Iterator[Qtest]:
         """A machine of this shape as it is after reset, until the end of the block. Errors as in `read`."""
-        arguments = machine_arguments(shape)
+        command = self._command(*machine_arguments(shape, attached), mounts=attached.mounts)
         self._check_version(shape)
         started = False
         try:
-            with process.start(self._command(*arguments), environment={}, interactive=True) as program:
+            with process.start(command, environment={}, interactive=True, pass_fds=attached.descriptors) as program:
                 qtest = Qtest(_Pipes(program, self._timeout))
                 qtest.read_port(_UNUSED_PORT)
                 started = True
@@ -115,23 +138,24 @@ class QemuAcpiReader:
             raise MissingError(f"{self._root}{_QEMU}: says {done.stdout[:60]!r} for its version, wanted QEMU's x.y.z")
         return match[1].decode("ascii")
 
-    def _command(self, *arguments: str) -> Sequence[str]:
-        mounts = ("--ro-bind", str(self._root), "/", "--dev", "/dev", *PROC, "--tmpfs", "/tmp")  # noqa: S108
-        return (self._bwrap, *ISOLATION, *mounts, "--", _QEMU, *arguments)
+    def _command(self, *arguments: str, mounts: Sequence[str] = ()) -> Sequence[str]:
+        own = ("--ro-bind", str(self._root), "/", "--dev", "/dev", *PROC, "--tmpfs", "/tmp")  # noqa: S108
+        return (self._bwrap, *ISOLATION, *own, *mounts, "--", _QEMU, *arguments)
 
 
-def machine_arguments(shape: MachineShape) -> tuple[str, ...]:
+def machine_arguments(shape: MachineShape, attached: Attachment = _NOTHING) -> tuple[str, ...]:
     """QEMU's arguments for a shape, from `-accel` to `-qtest`. DocumentError for a shape that cannot be read out so."""
     _check_memory(shape.memory)
     _check_physical_bits(shape.vmm.cpu)
-    machine, backend = _machine(shape.vmm.machine)
-    memory = format_size(shape.memory)
+    machine, backend = _machine(shape.vmm)
     return (
-        *("-accel", "tcg,thread=single", "-S", "-display", "none", "-vga", "none", "-nodefaults"),
-        *("-machine", machine, "-cpu", shape.vmm.cpu, "-smp", str(shape.vcpus), "-m", memory),
-        *("-object", f"memory-backend-ram,id={backend},size={memory},reserve=off"),  # takes no memory of the host
+        *("-accel", "tcg,thread=single", "-S", "-display", "none", "-vga", "none"),
+        *("-nodefaults", "-no-user-config"),
+        *("-machine", machine, "-cpu", shape.vmm.cpu, "-smp", str(shape.vcpus)),
+        *("-m", format_size(shape.memory), *_memory(shape, backend, attached.memory)),
         *_globals(shape),
-        *(word for device in shape.vmm.devices for word in _device(device)),
+        *_devices(shape.vmm.devices, attached.devices),
+        *attached.arguments,
         *("-qtest", "stdio", "-qtest-log", "/dev/null"),
     )
 
@@ -151,21 +175,47 @@ def _check_physical_bits(cpu: str) -> None:
         )
 
 
-def _machine(options: str) -> tuple[str, str]:
-    """The value of -machine, and the id of the memory backend that it names."""
-    kind, *rest = options.split(",")
+def _machine(vmm: VmmSpec) -> tuple[str, str]:
+    """The value of -machine, and the id of the memory backend that it names unless there are NUMA nodes."""
+    kind, *rest = vmm.machine.split(",")
     values = dict(option.partition("=")[::2] for option in rest)
     if kind != "q35":
-        raise DocumentError(f"machine {options!r} is not a q35")
+        raise DocumentError(f"machine {vmm.machine!r} is not a q35")
     for name in _MUST_BE_STATED:
         if name not in values:
             raise DocumentError(
-                f"machine {options!r} leaves {name} to QEMU, which decides otherwise in a TD than without one",
+                f"machine {vmm.machine!r} leaves {name} to QEMU, which decides otherwise in a TD than without one",
                 hint=f"write `{name}=off` or `{name}=on`, as the VMM has it: the ACPI tables show it",
             )
     kept = {name: value for name, value in values.items() if name not in _LAUNCH_ONLY}
-    kept.setdefault(_BACKEND, "ram")
-    return ",".join((kind, *(f"{name}={value}" for name, value in kept.items()))), kept[_BACKEND]
+    backend = kept.setdefault(_BACKEND, "ram")
+    if vmm.numa_nodes:
+        del kept[_BACKEND]  # nodes bring their own
+    return ",".join((kind, *(f"{name}={value}" for name, value in kept.items()))), backend
+
+
+def _memory(shape: MachineShape, backend: str, kind: str) -> Iterator[str]:
+    """The memory backend of the machine, or one of each NUMA node with its share of the vCPUs."""
+    name, _, options = kind.partition(",")
+    nodes = shape.vmm.numa_nodes
+    if not nodes:
+        yield from ("-object", f"{name},id={backend},size={format_size(shape.memory)},{options}")
+        return
+    _check_nodes(shape)
+    share, size = shape.vcpus // nodes, format_size(shape.memory // nodes)
+    for node in range(nodes):
+        yield from ("-object", f"{name},id={backend}{node},size={size},{options}")
+        cpus = f"cpus={node * share}-{(node + 1) * share - 1}"
+        yield from ("-numa", f"node,nodeid={node},memdev={backend}{node},{cpus}")
+
+
+def _check_nodes(shape: MachineShape) -> None:
+    nodes = shape.vmm.numa_nodes
+    if nodes < 0 or shape.vcpus % nodes or shape.memory % nodes:
+        raise DocumentError(
+            f"{shape.vcpus} vCPUs and {shape.memory} bytes of memory cannot be shared evenly by {nodes} NUMA nodes",
+            hint="write numbers that can be divided, or 0 nodes for a machine without NUMA",
+        )
 
 
 def _globals(shape: MachineShape) -> Iterator[str]:
@@ -175,10 +225,20 @@ def _globals(shape: MachineShape) -> Iterator[str]:
         yield from ("-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off")
 
 
+def _devices(devices: Sequence[str], attached: Mapping[int, tuple[str, str]]) -> Iterator[str]:
+    for place, device in enumerate(devices):
+        yield from attached.get(place) or _device(device)
+
+
 def _device(device: str) -> tuple[str, str]:
     if device == _SERIAL:
         return ("-serial", "null")
     kind, *properties = device.split(",")
+    if kind in _HOST_DEVICES:
+        raise DocumentError(
+            f"device {device!r} is one of the host's, whose BARs nobody knows here",
+            hint="write a device with a BAR as large in its place, such as `pci-testdev,membar=128G`",
+        )
     if kind in _NEEDS_THE_HOST:
         kept = (each for each in properties if each.partition("=")[0] in _SLOT_PROPERTIES)
         device = ",".join((_STAND_IN, *kept))
@@ -224,7 +284,8 @@ def _end_error(program: process.Program, status: int | None, *, refused: bool) -
     """DocumentError if QEMU refused its arguments (exit status 1 before the first answer), else NotProvenError."""
     if not (refused and status == 1):
         return program.error(NotProvenError, f"(QEMU) ended with status {status} while its tables were being read")
-    complaints = [line for line in program.end_of_output().splitlines() if line and "warning:" not in line]
+    lines = [line for line in program.end_of_output().splitlines() if line and "warning:" not in line]
+    complaints = [line for line in lines if line.startswith("qemu")] or lines  # the first line may be half a warning
     return DocumentError(
         f"QEMU refuses this machine: {'; '.join(complaints) or 'it does not say why'}",
         hint="correct `measure.vmm` of the recipe; devices must not name drives, netdevs or other things of a host",

@@ -1,19 +1,20 @@
 """`measure`: Reference Values of artefact files, with ACPI tables read from a VMM or digests that a manifest states."""
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 from builder.errors import DocumentError
-from builder.measure.predict import Measurer, checked_acpi_digests
+from builder.measure.acpi.blobs import AcpiBlobs
+from builder.measure.predict import Measurer
 from builder.measure.profile import launch_profiles
 from builder.model.launch_profile import BootFiles, LaunchProfile
 from builder.model.recipe import VmmSpec
 from builder.model.reference_values import AcpiDigests, Prediction, ReferenceValues
+from builder.pipeline.acpi import acpi_digests, generated_digests, given_digests, same_tables
 from builder.pipeline.files import read_document
-from builder.ports import AcpiReader, MachineShape, Progress
+from builder.ports import AcpiReader, Progress
 
 COMMAND_LINE = "cmdline"
 
@@ -28,21 +29,50 @@ class LaunchMatrix:
     memory: tuple[int, ...]
 
 
-def reference_values(files: BootFiles, matrix: LaunchMatrix, reader: AcpiReader, progress: Progress) -> ReferenceValues:
-    """Reference Values of the whole matrix, the ACPI tables of each shape read from the VMM, two shapes at a time."""
+def reference_values(
+    files: BootFiles, matrix: LaunchMatrix, reader: AcpiReader | None, progress: Progress
+) -> ReferenceValues:
+    """Reference Values of the whole matrix.
+
+    The ACPI tables of each shape are generated, and read from the VMM if there is a reader; two ways that do not agree
+    are an error, as is a shape that neither covers.
+    """
     measurer = Measurer(files)
     profiles = launch_profiles(
         files, vmm=matrix.vmm, edk2=matrix.edk2, shapes=list(product(matrix.vcpus, matrix.memory))
     )
-    digests = _read_acpi(profiles, reader, progress)
+    digests = acpi_digests(profiles, reader, progress)
     return measurer.reference_values(zip(profiles, digests, strict=True))
 
 
-def recomputed_values(files: BootFiles, published: ReferenceValues) -> ReferenceValues:
-    """The values of the same profiles, from the files, with the ACPI digests that were published.
+@dataclass(frozen=True)
+class GivenTables:
+    """Values with ACPI tables that whoever asked gave. `generated` says whether those that are generated for the same
+    machine are the same; None if none are."""
 
-    What this cannot show is that the ACPI digests are those of the machine; everything else is computed anew, the
-    profiles' rules included.
+    values: ReferenceValues
+    generated: bool | None
+
+
+def values_with_tables(files: BootFiles, matrix: LaunchMatrix, blobs: AcpiBlobs) -> GivenTables:
+    """Reference Values of the one machine whose tables these are. DocumentError for a matrix of several."""
+    shapes = list(product(matrix.vcpus, matrix.memory))
+    if len(shapes) != 1:
+        raise DocumentError(
+            f"ACPI tables of one machine for {len(shapes)}", hint="give one vCPU count and one memory size"
+        )
+    (profile,) = launch_profiles(files, vmm=matrix.vmm, edk2=matrix.edk2, shapes=shapes)
+    given = given_digests(profile, blobs)
+    own = generated_digests(profile)
+    values = Measurer(files).reference_values([(profile, given)])
+    return GivenTables(values, same_tables(own, given) if isinstance(own, AcpiDigests) else None)
+
+
+def recomputed_values(files: BootFiles, published: ReferenceValues) -> ReferenceValues:
+    """The values of the same profiles, computed anew from the files: rules, events and, where the generator covers the
+    machine, ACPI tables too.
+
+    For other machines the published ACPI digests are taken; that they are those of the machine is not shown then.
     """
     measurer = Measurer(files)
     groups: dict[tuple[VmmSpec, str], list[Prediction]] = {}
@@ -54,9 +84,21 @@ def recomputed_values(files: BootFiles, published: ReferenceValues) -> Reference
         shapes = [(prediction.profile.vcpus, prediction.profile.memory) for prediction in predictions]
         profiles = launch_profiles(files, vmm=vmm, edk2=edk2, shapes=shapes)
         for profile, prediction in zip(profiles, predictions, strict=True):
-            predicted[prediction.profile.name] = measurer.predict(profile, prediction.acpi)
+            acpi = _recomputed_acpi(profile, prediction.acpi)
+            predicted[prediction.profile.name] = measurer.predict(profile, acpi)
     ordered = tuple(predicted[prediction.profile.name] for prediction in published.predictions)
     return ReferenceValues(measurer.mrtd, ordered)
+
+
+def _recomputed_acpi(profile: LaunchProfile, published: AcpiDigests | None) -> AcpiDigests:
+    own = generated_digests(profile)
+    if isinstance(own, AcpiDigests):
+        return own if published is None else replace(own, sources=published.sources)
+    if published is None:
+        raise DocumentError(
+            f"profile {profile.name!r}: no ACPI digests are published, and {own.message}", hint=own.hint
+        )
+    return published
 
 
 def read_boot_files(artifacts: Path, names: Mapping[str, str]) -> BootFiles:
@@ -84,21 +126,3 @@ def parse_command_line(data: bytes, *, what: str) -> str:
     if not text or not text.isprintable():
         raise DocumentError(f"{what}: {text[:80]!r} is not a command line: wanted printable text without a newline")
     return text
-
-
-def _read_acpi(profiles: Sequence[LaunchProfile], reader: AcpiReader, progress: Progress) -> list[AcpiDigests]:
-    progress.start(_TASK, len(profiles))
-
-    def read(profile: LaunchProfile) -> AcpiDigests:
-        shape = MachineShape(profile.vmm, profile.vcpus, profile.memory, edk2=profile.firmware.edk2)
-        digests = checked_acpi_digests(profile, reader.read(shape))
-        progress.advance(_TASK, 1)
-        return digests
-
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="acpi") as pool:
-        digests = list(pool.map(read, profiles))
-    progress.finish(_TASK, f"{len(profiles)} shapes")
-    return digests
-
-
-_TASK = "ACPI tables"

@@ -1,4 +1,4 @@
-"""`release`: compare two legs, measure what both produced identically, sign, and publish in one step.
+"""`release`: compare two legs, measure and rehearse what both produced identically, sign, and publish in one step.
 
 Reference Values come only from artefacts that both legs produced identically (I3): everything after the comparison
 reads leg A's files, whose digests are those of leg B. Nothing appears below `manifests/` before all of it is decided.
@@ -21,6 +21,7 @@ from builder.errors import BytesDifferError, DocumentError
 from builder.model.build_info import AxisComparison
 from builder.model.comparison import Comparison, comparison_document
 from builder.model.reference_values import ReferenceValues, reference_values_document
+from builder.model.rehearsal import Rehearsal, rehearsal_record
 from builder.pipeline.inputs import RecipeDirectory
 from builder.pipeline.legs import ARTIFACTS, Explain, Leg, compare, compare_variations
 from builder.pipeline.measure import COMMAND_LINE, parse_command_line
@@ -29,6 +30,7 @@ MANIFEST = "manifest.json"
 COMPARISON = "comparison.json"
 
 Measure = Callable[[Leg], ReferenceValues]
+Rehearse = Callable[[Leg, ReferenceValues], Rehearsal]  # raises an error unless the outcome is good
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,23 @@ def require_unpublished(order: ReleaseOrder) -> None:
 
 @dataclass(frozen=True)
 class PublishedRelease:
-    """What was published: the manifest's path, the release digest, the Reference Values, and how the legs differed."""
+    """What was published: the manifest's path, the release digest, the Reference Values, how the legs differed, and the
+    rehearsal, None if there was none."""
 
     path: Path
     digest: str
     values: ReferenceValues
     axes: tuple[AxisComparison, ...]
+    rehearsal: Rehearsal | None
 
 
-def release(order: ReleaseOrder, legs: tuple[Leg, Leg], measure: Measure, explain: Explain) -> PublishedRelease:
-    """Publish the release of two legs.
+def release(
+    order: ReleaseOrder, legs: tuple[Leg, Leg], measure: Measure, explain: Explain, *, rehearse: Rehearse | None
+) -> PublishedRelease:
+    """Publish the release of two legs; with None for `rehearse` the manifest says that it was not rehearsed.
 
-    LegsDifferError (exit 1), NotProvenError (exit 8) and the errors of measuring and signing leave nothing published.
+    LegsDifferError (exit 1), RegisterDiffersError (exit 6), NotProvenError (exit 8) and the errors of measuring,
+    rehearsing and signing leave nothing published.
     """
     require_unpublished(order)
     a, b = legs
@@ -90,10 +97,11 @@ def release(order: ReleaseOrder, legs: tuple[Leg, Leg], measure: Measure, explai
         raise LegsDifferError(comparison, order.out)
     axes = compare_variations(a, b, order.recipe.recipe.required_axes)
     values = measure(a)
-    predicate = release_predicate(_content(order, a, values), _run_record(order, legs, axes))
+    rehearsal = rehearse(a, values) if rehearse is not None else None
+    predicate = release_predicate(_content(order, a, values), _run_record(order, legs, axes, rehearsal))
     payload = encode_statement(statement(a.record.artifacts, PREDICATE_TYPE, predicate))
     path = _publish(manifest_path(order), encode_envelope(sign_payload(payload, [order.signer])))
-    return PublishedRelease(path, release_digest(predicate), values, axes)
+    return PublishedRelease(path, release_digest(predicate), values, axes, rehearsal)
 
 
 def _content(order: ReleaseOrder, leg: Leg, values: ReferenceValues) -> ReleaseContent:
@@ -110,13 +118,16 @@ def _content(order: ReleaseOrder, leg: Leg, values: ReferenceValues) -> ReleaseC
     )
 
 
-def _run_record(order: ReleaseOrder, legs: tuple[Leg, Leg], axes: tuple[AxisComparison, ...]) -> RunRecord:
+def _run_record(
+    order: ReleaseOrder, legs: tuple[Leg, Leg], axes: tuple[AxisComparison, ...], rehearsal: Rehearsal | None
+) -> RunRecord:
     return RunRecord(
         tool_version=__version__,
         plan_sha256=legs[0].record.plan_sha256,
         provenance={leg.record.build_info.leg: leg_provenance(leg.record, order.recipe.lock) for leg in legs},
         required_axes=order.recipe.recipe.required_axes,
         axes=axes,
+        rehearsal=rehearsal_record(rehearsal) if rehearsal is not None else None,
     )
 
 

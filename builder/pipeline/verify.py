@@ -15,7 +15,7 @@ from pathlib import Path
 
 from builder.attest.dsse import decode_envelope, encode_envelope
 from builder.errors import BuilderError, DocumentError, ExitStatus, VerificationError
-from builder.measure.difference import first_difference
+from builder.measure.explain.difference import first_difference
 from builder.model.check import Check, failed, not_asked, passed
 from builder.model.reference_values import ReferenceValues
 from builder.pipeline.files import hash_file, read_document
@@ -163,6 +163,10 @@ def register_differences(computed: ReferenceValues, published: ReferenceValues) 
         if ours == theirs:
             continue
         found = first_difference(ours.events, theirs.events)
-        what = found.describe() if found and found.proven else "the launch profile, its caveats, ACPI digests or MRTD differ"
+        what = (
+            found.describe()
+            if found and found.proven
+            else "the launch profile, its caveats, ACPI digests or MRTD differ"
+        )
         differences.append(f"profile {theirs.profile.name}: {what}")
     return differences or ["MRTD or the set of profiles differs"]

@@ -14,6 +14,7 @@ from builder.measure.predict import check_predictions
 from builder.model.plan import Artifact
 from builder.model.reference_values import ReferenceValues, parse_reference_values
 from builder.verify.envelope import VerifiedStatement
+from builder.verify.rehearsal import check_rehearsal
 from builder.verify.run import check_run
 
 _MEASURED = ("firmware", "kernel", "initrd")
@@ -45,6 +46,7 @@ def verified_release(statement: VerifiedStatement, *, what: str) -> VerifiedRele
     check_run(predicate, artifacts, what=what)
     values = parse_reference_values(release["reference_values"], what=what)
     check_predictions(values)
+    check_rehearsal(predicate["run"], values, what=what)
     return VerifiedRelease(
         image=release["image"],
         version=release["version"],

@@ -1,8 +1,6 @@
 """The quickstart's locked inputs, pinned roots and one real release, made once and shared by all test processes."""
 
-import fcntl
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,8 @@ from builder.cli.wiring import default_store
 from builder.model.lock import Lock, parse_lock
 from builder.pipeline.fetch import fetch_inputs
 from tests.fakes.silent_progress import SilentProgress
+from tests.integration.debian import debian_files, debian_root, one_file
+from tests.integration.made_once import made_once
 
 RECIPE = Path(__file__).parents[2] / "recipes/quickstart"
 
@@ -68,20 +68,6 @@ def root_debs(quickstart_lock: Lock, locked_inputs: LocalStore) -> list[Path]:
     return group_debs(quickstart_lock, locked_inputs, "roots.tools")
 
 
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A directory that the first test process to ask for it makes, and all others share."""
-    base = factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
-    shared.mkdir(exist_ok=True)
-    directory = shared / name
-    with (shared / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / f"{name}.made").exists():
-            make(directory)
-            (shared / f"{name}.made").touch()
-    return directory
-
-
 @pytest.fixture(scope="session")
 def pinned_root(root_debs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That root, unpacked; legs cannot change it."""
@@ -93,6 +79,38 @@ def vmm_root(quickstart_lock: Lock, locked_inputs: LocalStore, tmp_path_factory:
     """The root with QEMU 10.0.2, unpacked."""
     debs = group_debs(quickstart_lock, locked_inputs, "roots.vmm")
     return made_once(tmp_path_factory, "vmm", lambda root: unpack_root(debs, root, SilentProgress()))
+
+
+@pytest.fixture(scope="session")
+def qemu_11_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with the QEMU of Debian 13's backports (11.1 or newer)."""
+    backport = "trixie-backports"
+    parts = ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios")
+    packages = [f"{part}/{backport}" for part in parts]
+    return debian_root(tmp_path_factory, "qemu-11", suites=["trixie", backport], packages=packages)
+
+
+@pytest.fixture(scope="session")
+def debian_13_firmware(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Debian 13's OVMF.fd (edk2 2025.02): code and variable store in one file."""
+    root = debian_files(tmp_path_factory, "ovmf-13", suites=["trixie"], packages=["ovmf"])
+    return (root / "usr/share/ovmf/OVMF.fd").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def debian_sid_tdx_firmware(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Debian's newest firmware for TDX, with Secure Boot and Microsoft's keys (edk2 2026.02 or newer)."""
+    root = debian_files(tmp_path_factory, "ovmf-sid", suites=["sid"], packages=["ovmf-inteltdx"])
+    return (root / "usr/share/ovmf/OVMF.inteltdx.ms.fd").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def debian_13_kernel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Debian 13's cloud kernel, Linux 6.12."""
+    package = "linux-image-cloud-amd64"
+    kept = "linux-image-[0-9].*"
+    root = debian_files(tmp_path_factory, "kernel-13", suites=["trixie"], packages=[package], keep=kept)
+    return one_file(root, "boot/vmlinuz-*")
 
 
 @pytest.fixture(scope="session")

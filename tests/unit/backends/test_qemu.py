@@ -63,9 +63,43 @@ def test_options_that_only_a_launch_with_tdx_needs_are_left_out() -> None:
 
 
 def test_a_pci_hole_and_hotplug_that_differ_from_the_default_are_passed_on() -> None:
-    assert value_of("-global", replace(SHAPE, pci_hole64=64 * GIB)) == f"q35-pcihost.pci-hole64-size={64 * GIB}"
-    hotplug_off = value_of("-global", replace(SHAPE, bridge_hotplug=False))
+    assert value_of("-global", shape_with(pci_hole64=64 * GIB)) == f"q35-pcihost.pci-hole64-size={64 * GIB}"
+    hotplug_off = value_of("-global", shape_with(bridge_hotplug=False))
     assert hotplug_off == "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"
+
+
+def values_of(option: str, shape: MachineShape) -> list[str]:
+    return [value for name, value in pairwise(machine_arguments(shape)) if name == option]
+
+
+def test_numa_nodes_share_vcpus_and_memory_evenly() -> None:
+    shape = shape_with(numa_nodes=2)
+    assert values_of("-object", shape) == [
+        "memory-backend-ram,id=ram0,size=1G,reserve=off",
+        "memory-backend-ram,id=ram1,size=1G,reserve=off",
+    ]
+    assert values_of("-numa", shape) == [
+        "node,nodeid=0,memdev=ram0,cpus=0-1",
+        "node,nodeid=1,memdev=ram1,cpus=2-3",
+    ]
+    assert value_of("-machine", shape) == "q35,smm=off,pic=off", "nodes and a memory backend exclude each other"
+
+
+def test_hugepages_of_one_node_are_no_different_memory() -> None:
+    shape = shape_with(numa_nodes=1, machine="q35,memory-backend=mem0,smm=off,pic=off")
+    assert values_of("-object", shape) == ["memory-backend-ram,id=mem00,size=2G,reserve=off"]
+    assert values_of("-numa", shape) == ["node,nodeid=0,memdev=mem00,cpus=0-3"]
+
+
+@pytest.mark.parametrize("nodes", [-1, 3, 5, 8])
+def test_what_numa_nodes_cannot_share_evenly_is_refused(nodes: int) -> None:
+    with pytest.raises(DocumentError, match=f"cannot be shared evenly by {nodes} NUMA nodes"):
+        machine_arguments(shape_with(numa_nodes=nodes))
+
+
+def test_nodes_of_half_mebibytes_are_refused() -> None:
+    with pytest.raises(DocumentError, match="not a whole number of MiB"):
+        machine_arguments(replace(shape_with(numa_nodes=4), memory=2 * GIB + (1 << 20)))
 
 
 def test_devices_that_need_the_host_get_a_stand_in_in_the_same_slot() -> None:
@@ -80,6 +114,12 @@ def test_devices_that_need_the_host_get_a_stand_in_in_the_same_slot() -> None:
         "virtio-rng-pci",
         "virtio-rng-pci,bus=pcie.0,multifunction=on",
     ]
+
+
+def test_a_device_of_the_host_is_refused_and_a_replacement_named() -> None:
+    with pytest.raises(DocumentError, match=r"'vfio-pci,host=01:00\.0' is one of the host's") as caught:
+        devices_of("vfio-pci,host=01:00.0")
+    assert "pci-testdev,membar=128G" in str(caught.value.hint)
 
 
 def test_other_devices_are_left_as_they_are_and_in_order() -> None:

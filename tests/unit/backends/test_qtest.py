@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.backends.qtest import PciFunction, Qtest
+from builder.backends.qtest import PciAddress, Qtest
 from builder.errors import NotProvenError
 from tests.fakes.fake_qtest import HOST_BRIDGE_ID, FakeQemu
 
@@ -25,7 +25,7 @@ def test_memory_is_read_back_as_it_was_written() -> None:
 
 def test_configuration_space_is_reached_byte_by_byte() -> None:
     qtest = Qtest(FakeQemu(build=lambda _: {}))
-    bridge = PciFunction(0, 0)
+    bridge = PciAddress(0, 0)
     assert qtest.read_config(bridge, 0) == HOST_BRIDGE_ID
     qtest.write_config(bridge, 0x52, 0xAB, size=1)
     qtest.write_config(bridge, 0x50, 0x1234, size=2)

@@ -8,13 +8,16 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from builder.attest.dsse import decode_envelope
-from builder.errors import DocumentError, MissingError, NotProvenError
+from builder.errors import BuilderError, DocumentError, MissingError, NotProvenError, RegisterDiffersError
+from builder.measure.rehearsal import rehearsal_of
 from builder.model.comparison import Comparison
 from builder.model.reference_values import ReferenceValues
+from builder.model.rehearsal import Rehearsal, rehearsal_record
 from builder.model.variation import Variation
 from builder.pipeline.legs import Leg
 from builder.pipeline.manifest_diff import diff_manifests
 from builder.pipeline.release import LegsDifferError, PublishedRelease, ReleaseOrder, release, show_artifacts
+from tests.fakes.emulated_boot import honest_observation, predicted
 from tests.fakes.fake_sandbox import FakeSandbox, honest_axes
 from tests.fakes.sample_values import sample_values
 from tests.fakes.small_build import STEPS, build_small, recipe_directory
@@ -42,7 +45,7 @@ def never_measured(_leg: Leg) -> ReferenceValues:
 
 
 def publish(path: Path, legs: tuple[Leg, Leg]) -> PublishedRelease:
-    return release(order_in(path), legs, lambda _leg: sample_values(), unexplained)
+    return release(order_in(path), legs, lambda _leg: sample_values(), unexplained, rehearse=None)
 
 
 def published_files(path: Path) -> list[str]:
@@ -81,7 +84,7 @@ def test_two_runs_of_one_release_agree_on_its_digest_and_nothing_volatile_is_in_
 def test_legs_that_differ_are_not_measured_and_publish_nothing(tmp_path: Path) -> None:
     legs = build_small(tmp_path, FakeSandbox({**STEPS, "make-kernel": inconstant}))
     with pytest.raises(LegsDifferError, match=r"initrd\.img, vmlinuz") as raised:
-        release(order_in(tmp_path), legs, never_measured, unexplained)
+        release(order_in(tmp_path), legs, never_measured, unexplained, rehearse=None)
     assert raised.value.status == 1
     assert published_files(tmp_path) == []
     assert legs[0].artifact_path("vmlinuz").read_text() == "kernel of leg a"
@@ -101,13 +104,13 @@ def test_an_artefact_that_only_one_leg_has_is_a_difference(tmp_path: Path) -> No
     a, b = build_small(tmp_path, FakeSandbox(STEPS))
     fewer = replace(b, record=replace(b.record, artifacts=b.record.artifacts[:-1]))
     with pytest.raises(LegsDifferError, match="cmdline"):
-        release(order_in(tmp_path), (a, fewer), never_measured, unexplained)
+        release(order_in(tmp_path), (a, fewer), never_measured, unexplained, rehearse=None)
 
 
 def test_legs_without_artefacts_are_not_identical(tmp_path: Path) -> None:
     a, b = (replace(leg, record=replace(leg.record, artifacts=())) for leg in build_small(tmp_path, FakeSandbox(STEPS)))
     with pytest.raises(LegsDifferError, match="no artefact at all"):
-        release(order_in(tmp_path), (a, b), never_measured, unexplained)
+        release(order_in(tmp_path), (a, b), never_measured, unexplained, rehearse=None)
 
 
 def test_equal_legs_are_not_proven(tmp_path: Path) -> None:
@@ -116,7 +119,7 @@ def test_equal_legs_are_not_proven(tmp_path: Path) -> None:
 
     legs = build_small(tmp_path, FakeSandbox(STEPS, axes=same_umask))
     with pytest.raises(NotProvenError, match="umask") as raised:
-        release(order_in(tmp_path), legs, never_measured, unexplained)
+        release(order_in(tmp_path), legs, never_measured, unexplained, rehearse=None)
     assert raised.value.status == 8
     assert published_files(tmp_path) == []
 
@@ -124,7 +127,7 @@ def test_equal_legs_are_not_proven(tmp_path: Path) -> None:
 def test_one_leg_compared_with_itself_is_not_proven(tmp_path: Path) -> None:
     a, _ = build_small(tmp_path, FakeSandbox(STEPS))
     with pytest.raises(NotProvenError, match="itself"):
-        release(order_in(tmp_path), (a, a), never_measured, unexplained)
+        release(order_in(tmp_path), (a, a), never_measured, unexplained, rehearse=None)
 
 
 @pytest.mark.parametrize("field", ["recipe_sha256", "lock_sha256", "plan_sha256"])
@@ -132,7 +135,42 @@ def test_legs_of_different_work_are_not_compared(tmp_path: Path, field: str) -> 
     a, b = build_small(tmp_path, FakeSandbox(STEPS))
     other = replace(b, record=replace(b.record, **{field: "0" * 64}))
     with pytest.raises(NotProvenError, match=field):
-        release(order_in(tmp_path), (a, other), never_measured, unexplained)
+        release(order_in(tmp_path), (a, other), never_measured, unexplained, rehearse=None)
+
+
+def test_a_rehearsal_is_recorded_in_the_manifest_and_so_is_that_there_was_none(tmp_path: Path) -> None:
+    prediction = predicted()
+    rehearsal = rehearsal_of(prediction, honest_observation(prediction))
+    seen: list[Leg] = []
+
+    def rehearse(leg: Leg, _values: ReferenceValues) -> Rehearsal:
+        seen.append(leg)
+        return rehearsal
+
+    legs = build_small(tmp_path / "1", FakeSandbox(STEPS))
+    order = order_in(tmp_path / "1")
+    published = release(order, legs, lambda _leg: sample_values(), unexplained, rehearse=rehearse)
+    assert recorded_rehearsal(published) == {"rehearsed": True, **rehearsal_record(rehearsal)}
+    assert seen == [legs[0]]
+    other = publish(tmp_path / "2", build_small(tmp_path / "2", FakeSandbox(STEPS)))
+    assert recorded_rehearsal(other) == {"rehearsed": False}
+    assert other.digest == published.digest, "a rehearsal is of the run, not of the release"
+
+
+def recorded_rehearsal(published: PublishedRelease) -> dict[str, object]:
+    statement = json.loads(decode_envelope(published.path.read_bytes(), what="manifest").payload)
+    return dict(statement["predicate"]["run"]["rehearsal"])
+
+
+@pytest.mark.parametrize("error", [RegisterDiffersError("kernel"), NotProvenError("no log"), MissingError("no swtpm")])
+def test_a_failed_rehearsal_publishes_nothing(tmp_path: Path, error: BuilderError) -> None:
+    def refuse(_leg: Leg, _values: ReferenceValues) -> Rehearsal:
+        raise error
+
+    legs = build_small(tmp_path, FakeSandbox(STEPS))
+    with pytest.raises(type(error), match=error.message):
+        release(order_in(tmp_path), legs, lambda _leg: sample_values(), unexplained, rehearse=refuse)
+    assert published_files(tmp_path) == []
 
 
 def test_a_version_is_never_published_twice(tmp_path: Path) -> None:
@@ -155,10 +193,10 @@ def test_a_failure_of_measuring_or_signing_publishes_nothing_and_the_next_run_wo
             raise MissingError(f"no token for {len(data)} bytes")
 
     with pytest.raises(MissingError, match="QEMU"):
-        release(order_in(tmp_path), legs, failing, unexplained)
+        release(order_in(tmp_path), legs, failing, unexplained, rehearse=None)
     order = replace(order_in(tmp_path), signer=FailingSigner())
     with pytest.raises(MissingError, match="token"):
-        release(order, legs, lambda _leg: sample_values(), unexplained)
+        release(order, legs, lambda _leg: sample_values(), unexplained, rehearse=None)
     assert not (tmp_path / "manifests").exists()
     assert publish(tmp_path, legs).path.is_file()
 
@@ -210,7 +248,7 @@ def test_two_releases_that_differ_elsewhere_say_in_which_member(tmp_path: Path) 
     later = replace(
         order_in(tmp_path / "2"), recipe=replace(other, recipe=replace(other.recipe, source_date_epoch=1767225601))
     )
-    second = release(later, legs, lambda _leg: sample_values(), unexplained)
+    second = release(later, legs, lambda _leg: sample_values(), unexplained, rehearse=None)
     found = diff_manifests(first.path, second.path)
     assert not found.identical
     assert found.other == ("source_date_epoch: 1767225600 and 1767225601",)
