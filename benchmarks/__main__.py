@@ -29,6 +29,7 @@ _BENCHMARKS = {
     "twin": "both legs side by side against one leg alone, cold: medians",
     "orchestrator": "what tdx-builder itself takes of a build's CPU time: medians",
     "mrtd": "MRTD against hashlib.sha384 over as many bytes: medians",
+    "shapes": "ACPI tables of a shape in both ways, a matrix, `measure`, a replay: medians",
     "store": "checking the packages in the store against hashlib.file_digest: medians",
 }
 _RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart"

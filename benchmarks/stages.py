@@ -12,12 +12,14 @@ from benchmarks.workplace import Setting, Workplace, workplace
 from builder.backends.signers import load_public_key, load_signer, write_new_key
 from builder.cli.build import build_legs
 from builder.cli.progress import QUIET
+from builder.cli.rehearse import stage_of
 from builder.cli.session import TOOLS, VMM, Places, Session, open_session
 from builder.errors import ExitStatus, worst_status
 from builder.model.check import statuses
 from builder.model.reference_values import ReferenceValues
 from builder.pipeline.legs import ARTIFACTS, Leg, compare, compare_variations
 from builder.pipeline.measure import read_boot_files, recomputed_values
+from builder.pipeline.rehearse import rehearse_leg
 from builder.pipeline.release import PublishedRelease, ReleaseOrder, release, show_artifacts
 from builder.pipeline.verify import verify_manifest
 from builder.verify.public_key import KeyKind
@@ -86,6 +88,8 @@ def _publish(stages: _Stages, session: Session, legs: tuple[Leg, Leg], place: Wo
     values = stages.measure("measure all", lambda: session.measure(legs[0]))
     stages.measure("measure", lambda: _measure_again(session, legs[0], values))
     stages.split("measure all", "measure", "ACPI tables")
+    stage = stage_of(session, until=session.recipe.recipe.ready_text)
+    stages.measure("rehearse", lambda: rehearse_leg(legs[0], values, stage, session.progress))
     key = write_new_key(place.path / "key", KeyKind.ED25519)
     order = ReleaseOrder(session.recipe, session.out, place.path / "manifests", load_signer(key.private))
     published = stages.measure("sign and publish", lambda: _release(order, legs, values, session))
@@ -99,7 +103,7 @@ def _measure_again(session: Session, leg: Leg, values: ReferenceValues) -> Refer
 
 
 def _release(order: ReleaseOrder, legs: tuple[Leg, Leg], values: ReferenceValues, session: Session) -> PublishedRelease:
-    return release(order, legs, lambda _: values, session.explain)
+    return release(order, legs, lambda _: values, session.explain, rehearse=None)
 
 
 def _verify(manifest: Path, public: Path, artifacts: Path) -> None:

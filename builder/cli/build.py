@@ -12,14 +12,17 @@ from builder.cli.registers import caveat_lines, registers_document, registers_ta
 from builder.cli.session import Places, Session, open_session
 from builder.cli.wiring import json_option, mirror_options, recipe_argument, store_option
 from builder.compare.render import comparison_lines
-from builder.errors import ExitStatus
+from builder.errors import BuilderError, ExitStatus
 from builder.model.build_info import AxisComparison
 from builder.model.comparison import Comparison, comparison_document
 from builder.pipeline.build import run_legs
 from builder.pipeline.legs import Leg, compare, compare_variations
 
 if TYPE_CHECKING:
-    from builder.pipeline.release import ReleaseOrder
+    from builder.model.reference_values import ReferenceValues
+    from builder.model.rehearsal import Rehearsal
+    from builder.pipeline.rehearse import Stage
+    from builder.pipeline.release import Rehearse, ReleaseOrder
 
 _LEGS = ("a", "b")
 
@@ -67,6 +70,7 @@ def build(
 )
 @click.option("--leg-a", type=click.Path(path_type=Path), help="Take leg a from this directory instead of building it.")
 @click.option("--leg-b", type=click.Path(path_type=Path), help="Take leg b from this directory instead of building it.")
+@click.option("--no-rehearsal", is_flag=True, help="Do not boot it under emulation; the manifest says so.")
 @click.option("--offline", is_flag=True, help="Fetch nothing.")
 @store_option
 @mirror_options
@@ -82,10 +86,11 @@ def release(
     mirrors: tuple[str, ...],
     snapshot: str | None,
     *,
+    no_rehearsal: bool,
     offline: bool,
     as_json: bool,
 ) -> int:
-    """Build RECIPE twice, compare, measure, sign and publish its manifest. Always builds anew."""
+    """Build RECIPE twice, compare, measure, rehearse, sign and publish its manifest. Always builds anew."""
     from builder.backends.signers import load_signer
     from builder.pipeline.release import ReleaseOrder, require_unpublished
 
@@ -96,11 +101,12 @@ def release(
     with progress_display() as progress, open_session(places, progress) as session:
         order = ReleaseOrder(session.recipe, session.out, manifests, signer)
         require_unpublished(order)
+        stage = None if no_rehearsal else _stage(session)
         if leg_a and leg_b:
             legs = session.leg_from(leg_a), session.leg_from(leg_b)
         else:
             legs = _both(build_legs(session, _LEGS, reuse=False))
-        return emit(_publish(session, order, legs), as_json=as_json)
+        return emit(_publish(session, order, legs, stage), as_json=as_json)
 
 
 def build_legs(session: Session, names: tuple[str, ...], *, reuse: bool) -> list[Leg]:
@@ -144,12 +150,36 @@ def _two_legs(session: Session, a: Leg, b: Leg) -> Result:
     )
 
 
-def _publish(session: Session, order: "ReleaseOrder", legs: tuple[Leg, Leg]) -> Result:
+def _stage(session: Session) -> "Stage":
+    """What to rehearse with; an emulator that is absent is told now, and not after the legs were built."""
+    from builder.cli.rehearse import stage_of
+
+    stage = stage_of(session, until=session.recipe.recipe.ready_text)
+    stage.emulator.programs()
+    return stage
+
+
+def _rehearse_with(stage: "Stage", session: Session) -> "Rehearse":
+    from builder.cli.rehearse import note_serial
+    from builder.pipeline.rehearse import rehearse_leg
+
+    def rehearse(leg: Leg, values: "ReferenceValues") -> "Rehearsal":
+        try:
+            return rehearse_leg(leg, values, stage, session.progress)
+        except BuilderError:
+            note_serial(stage.directory)
+            raise
+
+    return rehearse
+
+
+def _publish(session: Session, order: "ReleaseOrder", legs: tuple[Leg, Leg], stage: "Stage | None") -> Result:
     from builder.pipeline.release import LegsDifferError, show_artifacts
     from builder.pipeline.release import release as publish
 
+    rehearse = None if stage is None else _rehearse_with(stage, session)
     try:
-        published = publish(order, legs, session.measure, session.explain)
+        published = publish(order, legs, session.measure, session.explain, rehearse=rehearse)
     except LegsDifferError as error:
         return _differing("release", error.comparison, *legs)
     shown = show_artifacts(order, legs[0])
@@ -158,6 +188,7 @@ def _publish(session: Session, order: "ReleaseOrder", legs: tuple[Leg, Leg]) -> 
         _artifacts(legs[0]),
         registers_table(published.values),
         *caveat_lines(published.values),
+        *_rehearsal_lines(published.rehearsal),
         f"release: {published.digest}",
         f"artefacts: {shown}",
         f"manifest:  {published.path}",
@@ -167,8 +198,15 @@ def _publish(session: Session, order: "ReleaseOrder", legs: tuple[Leg, Leg]) -> 
         "release_digest": published.digest,
         "artifacts": [asdict(artifact) for artifact in legs[0].record.artifacts],
         "registers": registers_document(published.values),
+        "rehearsed": published.rehearsal is not None,
     }
     return Result("release", document, lines)
+
+
+def _rehearsal_lines(rehearsal: "Rehearsal | None") -> list[str]:
+    from builder.cli.rehearse import summary_lines
+
+    return ["rehearsal: none, and the manifest says so"] if rehearsal is None else summary_lines(rehearsal)
 
 
 def _differing(verb: str, comparison: Comparison, a: Leg, b: Leg) -> Result:

@@ -12,7 +12,7 @@ import pytest
 
 from builder.cli.main import cli
 from builder.measure import CAVEATS, BootFiles, Measurer, Prediction, blobs_for, launch_profiles
-from builder.measure.quote import QE_VENDOR_INTEL
+from builder.measure.evidence.quote import QE_VENDOR_INTEL
 from builder.model.recipe import VmmSpec
 from tests.fakes.boot_files import Firmware, acpi_tables, bzimage, log_header, log_record
 
