@@ -8,7 +8,7 @@ import click
 
 from builder.cli.output import Result, Table, emit
 from builder.cli.progress import progress_display
-from builder.cli.registers import caveat_lines, registers_document, registers_table
+from builder.cli.registers import caveat_lines, registers_document, registers_table, unpredicted_lines
 from builder.cli.session import Places, Session, open_session
 from builder.cli.wiring import json_option, mirror_options, recipe_argument, store_option
 from builder.compare.render import comparison_lines
@@ -187,6 +187,7 @@ def _publish(session: Session, order: "ReleaseOrder", legs: tuple[Leg, Leg], sta
         _axes(published.axes),
         _artifacts(legs[0]),
         registers_table(published.values),
+        *unpredicted_lines(published.values),
         *caveat_lines(published.values),
         *_rehearsal_lines(published.rehearsal),
         f"release: {published.digest}",

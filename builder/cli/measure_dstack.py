@@ -6,10 +6,11 @@ from typing import Any
 from builder.cli.dstack import MeasuredImage
 from builder.cli.measure_app import MeasuredApp
 from builder.cli.output import Table
-from builder.cli.registers import event_document, events_table
+from builder.cli.registers import events_table
 from builder.errors import ExitStatus
 from builder.measure.dstack.app import Identities, identities_of
 from builder.measure.dstack.measurement import FILE_NAME
+from builder.model.reference_values import event_document
 
 _NO_APP = Identities(None, None, ("mr_system, mr_aggregated: --app-compose was not given",))
 

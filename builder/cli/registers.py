@@ -66,14 +66,6 @@ def events_table(events: Iterable[ExpectedEvent], *, caption: str) -> Table:
     )
 
 
-def event_document(event: ExpectedEvent) -> dict[str, Any]:
-    """One event as plain values; its digest is None where it is not predicted."""
-    common = {"register": event.register, "type": event.event_type, "name": event.name}
-    if isinstance(event, UnpredictedEvent):
-        return {**common, "digest": None, "reason": event.reason}
-    return {**common, "digest": event.digest, "input": event.input}
-
-
 def _registers(registers: Registers) -> dict[str, str | None]:
     return {
         "mrtd": registers.mrtd,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from builder.cli.output import Result, Table, emit
-from builder.cli.registers import caveat_lines, registers_document, registers_table
+from builder.cli.registers import caveat_lines, registers_document, registers_table, unpredicted_lines
 from builder.cli.wiring import json_option, store_option
 from builder.errors import ExitStatus
 from builder.model.check import statuses
@@ -37,7 +37,7 @@ def verify(
     """Check MANIFEST's signature and content; with --artifacts also the files, and recompute their registers."""
     from builder.backends.signers import load_public_key
     from builder.errors import worst_status
-    from builder.pipeline.verify import OWED, verify_manifest
+    from builder.pipeline.verify import owed, verify_manifest
 
     found = verify_manifest(manifest, [load_public_key(path) for path in key_paths], artifacts)
     status = worst_status(statuses(found.checks))
@@ -51,12 +51,16 @@ def verify(
             {"name": check.name, "outcome": str(check.outcome), "detail": check.detail, "status": int(check.status)}
             for check in found.checks
         ],
-        "owed": list(OWED),
+        "owed": [],
     }
     if found.release is not None:
-        document |= {"release_digest": found.release.digest, "registers": registers_document(found.release.values)}
+        document |= {
+            "release_digest": found.release.digest,
+            "registers": registers_document(found.release.values),
+            "owed": list(owed(found.release)),
+        }
         blocks += _registers(found.release.values, shown=registers)
-        blocks += [f"still yours to check: {text}" for text in OWED]
+        blocks += [f"still yours to check: {text}" for text in owed(found.release)]
     asked = "" if artifacts else "; its artefacts were not asked for"
     blocks.append(f"verify: {manifest}: {_VERDICTS.get(status, 'NOT VERIFIED')}{asked}")
     return emit(Result("verify", document, blocks, statuses(found.checks)), as_json=as_json)
@@ -65,7 +69,7 @@ def verify(
 def _registers(values: ReferenceValues, *, shown: bool) -> list[str | Table]:
     """The registers with their caveats, or the caveats' names alone."""
     if shown:
-        return [registers_table(values), *caveat_lines(values)]
+        return [registers_table(values), *unpredicted_lines(values), *caveat_lines(values)]
     names = sorted({name for prediction in values.predictions for name in prediction.profile.caveats})
     return [f"caveats: {', '.join(names)} (explained by --registers)"] if names else []
 

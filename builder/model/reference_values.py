@@ -116,7 +116,7 @@ def reference_values_document(values: ReferenceValues) -> dict[str, Any]:
                 "acpi": _acpi_document(prediction),
                 "events": {
                     register: [
-                        events.position(event, _event_document(event)) for event in prediction.of_register(register)
+                        events.position(event, event_document(event)) for event in prediction.of_register(register)
                     ]
                     for register in PREDICTED_REGISTERS
                 },
@@ -161,7 +161,8 @@ def _acpi_document(prediction: Prediction) -> dict[str, Any] | None:
     return {**document, "measured": prediction.profile.firmware.acpi_measured}
 
 
-def _event_document(event: ExpectedEvent) -> dict[str, Any]:
+def event_document(event: ExpectedEvent) -> dict[str, Any]:
+    """One event as plain values; its digest is None where it could not be predicted."""
     common = {"register": event.register, "type": event.event_type, "name": event.name}
     if isinstance(event, UnpredictedEvent):
         return {**common, "digest": None, "reason": event.reason}

@@ -18,15 +18,16 @@ from builder.errors import BuilderError, DocumentError, ExitStatus, Verification
 from builder.measure.explain.difference import first_difference
 from builder.model.check import Check, failed, not_asked, passed
 from builder.model.reference_values import ReferenceValues
+from builder.pipeline.acpi import GENERATED
 from builder.pipeline.files import hash_file, read_document
 from builder.pipeline.measure import read_boot_files, recomputed_values
 from builder.verify.envelope import TrustedKey, verify_envelope
 from builder.verify.release import VerifiedRelease, verified_release
 
-OWED = (
-    "that the key is the publisher's: get it from somewhere else than the manifest",
-    "that the ACPI digests are those of your machine: they are the publisher's reading, not recomputed here",
-)
+_KEY_OWED = "that the key is the publisher's: get it from somewhere else than the manifest"
+_MACHINE_OWED = "that your machine is one of the profiles: VMM, vCPUs, memory and devices decide RTMR0"
+_TABLES_OWED = "that the ACPI digests are those of the machine: no rule here generates its tables"
+_REHEARSAL_OWED = "that the image was rehearsed as the manifest says: `tdx-builder rehearse` repeats it"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,21 @@ class Verification:
 
     checks: tuple[Check, ...]
     release: VerifiedRelease | None
+
+
+def owed(release: VerifiedRelease) -> tuple[str, ...]:
+    """What no check here can show, and the reader still has to see to."""
+    tables = any(
+        prediction.acpi is not None and GENERATED not in prediction.acpi.sources
+        for prediction in release.values.predictions
+    )
+    rehearsed = release.document["run"].get("rehearsal", {}).get("rehearsed", False)
+    return (
+        _KEY_OWED,
+        _MACHINE_OWED,
+        *((_TABLES_OWED,) if tables else ()),
+        *((_REHEARSAL_OWED,) if rehearsed else ()),
+    )
 
 
 def verify_manifest(path: Path, keys: Sequence[TrustedKey], artifacts: Path | None) -> Verification:
@@ -71,13 +87,20 @@ def _verify_document(path: Path, data: bytes, keys: Sequence[TrustedKey]) -> tup
         checks.append(
             passed(
                 name,
-                f"{release.image} {release.version}: {profiles} profiles, {events} events replayed",
+                f"{release.image} {release.version}: {profiles} profiles, {events} events replayed; "
+                f"{_rehearsed(release)}",
             )
         )
     except BuilderError as error:
         status = error.status if error.status is ExitStatus.REGISTER_DIFFERS else ExitStatus.NOT_VERIFIED
         return None, [*checks, failed(name, error.message, status)]
     return release, checks
+
+
+def _rehearsed(release: VerifiedRelease) -> str:
+    """What the manifest says of the rehearsal; that it agrees with the values was checked with the statement."""
+    record = release.document["run"].get("rehearsal", {"rehearsed": False})
+    return f"rehearsed as {record['profile']}, says the publisher" if record["rehearsed"] else "not rehearsed"
 
 
 def _require_own_form(data: bytes, key_ids: tuple[str, ...], *, what: str) -> None:

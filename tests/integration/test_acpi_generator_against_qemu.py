@@ -85,8 +85,10 @@ def drawn_shape(random: Random, version: str) -> MachineShape:
 def drawn_devices(random: Random, nodes: int) -> Iterator[str]:
     for _ in range(random.choice([0, 1, 2, 3, 5, 8])):
         yield f"{random.choice(ENDPOINTS)},bus=pcie.0"
+    slots = random.sample(range(0x0E, 0x18), 5)  # not in the order of creation, which decides some numbers
     for number in range(random.choice([0, 0, 0, 1, 2, 5])):
-        yield from drawn_port(random, number, "pcie.0")
+        address = f",addr={slots[number]:#x}" if random.random() < 0.3 else ""
+        yield from drawn_port(random, number, "pcie.0" + address)
     for number in range(random.choice([0, 0, 0, 0, 1, 2])):
         node = f",numa_node={random.randrange(nodes)}" if nodes and random.random() < 0.7 else ""
         yield f"pxb-pcie,id=pxb{number},bus_nr={random.randint(20, 90) + 100 * number},bus=pcie.0{node}"

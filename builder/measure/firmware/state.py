@@ -12,7 +12,6 @@ from builder.measure.firmware.efi_variables import (
     SecureBootKeys,
     secure_boot_setting,
 )
-from builder.measure.firmware.image_authority import ImageRefusedError, image_authorities
 from builder.measure.firmware.tdvf import SectionType, parse_tdvf
 from builder.measure.firmware.variable_store import stored_variables
 from builder.model.launch_profile import FirmwareRules, SecureBootVariable
@@ -59,6 +58,8 @@ def kernel_authorities(kernel: bytes, *, rules: FirmwareRules, keys: SecureBootK
     """
     if rules.secure_boot_variable is not SecureBootVariable.ENABLED:
         return ()
+    from builder.measure.firmware.image_authority import ImageRefusedError, image_authorities  # loads cryptography
+
     try:
         return tuple(authority_event(entry.encode()) for entry in image_authorities(kernel, db=keys.db, dbx=keys.dbx))
     except ImageRefusedError as error:
