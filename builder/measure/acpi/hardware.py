@@ -51,7 +51,8 @@ class Expander:
     """A `pxb-pcie` on pcie.0: its place there, the number of its root bus, its NUMA node, what the firmware gave it.
 
     `last_bus` and `windows` (first and last addresses, rising) are of its own bus and all behind it; None where the
-    firmware is taken to leave it alone, which stock OVMF does not (`acpi.md` 2.6).
+    firmware is taken to leave it alone, which stock OVMF does not (`acpi.md` 2.6). `ports` are the root ports behind
+    it, `older_ports` those of pcie.0 that QEMU made before it.
     """
 
     devfn: int
@@ -59,6 +60,8 @@ class Expander:
     node: int | None = None
     last_bus: int | None = None
     windows: tuple[tuple[int, int], ...] | None = None
+    ports: int = 0
+    older_ports: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,20 @@ class AcpiMachine:
     def root_ports(self) -> tuple[PciFunction, ...]:
         """The root ports of pcie.0, oldest first."""
         return tuple(function for function in self.functions if function.children is not None)
+
+    @property
+    def numbered_ports(self) -> tuple[tuple[int, PciFunction], ...]:
+        """The root ports of pcie.0 with their numbers for hotplug (BSEL), newest first.
+
+        QEMU goes through what is on pcie.0 from the newest to the oldest; ports behind an expander take numbers too,
+        which the tables do not show (`acpi.md` 9.12, where the expander is older than all ports).
+        """
+        ports = self.root_ports
+        numbers = (
+            len(ports) - 1 - age + sum(each.ports for each in self.expanders if each.older_ports > age)
+            for age in range(len(ports))
+        )
+        return tuple(reversed(tuple(zip(numbers, ports, strict=True))))
 
     def vcpu_node(self, number: int) -> int | None:
         """The NUMA node of a vCPU, None without NUMA."""

@@ -5,7 +5,7 @@ Where BARs and bridge windows go is `pci_resources`; what BARs there are is know
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from builder.errors import DocumentError
 from builder.measure.acpi.hardware import GIB, READ_HINT, Expander, low_memory
@@ -51,7 +51,7 @@ def pci_windows(devices: Sequence[PlacedDevice], *, vcpus: int, memory: int, hol
     unknown = [each.bars for each in _all(devices)].count(Bars.UNKNOWN)
     if unknown:
         check_unknown_bars(hole)
-    expanders = [_expander(device) for device in devices if device.kind == EXPANDER]
+    expanders = [_expander(devices, place) for place, device in enumerate(devices) if device.kind == EXPANDER]
     if expanders:
         _check_certain(devices, vcpus=vcpus, unknown=unknown, edk2=edk2)
     buses = {0: [device for device in devices if device.kind != EXPANDER]}
@@ -119,10 +119,13 @@ def _all(devices: Iterable[PlacedDevice]) -> Iterator[PlacedDevice]:
         yield from _all(device.children or ())
 
 
-def _expander(device: PlacedDevice) -> tuple[Expander, tuple[PlacedDevice, ...]]:
-    """An expander without what the firmware gives it, and the root ports behind it."""
+def _expander(devices: Sequence[PlacedDevice], place: int) -> tuple[Expander, tuple[PlacedDevice, ...]]:
+    """The expander at a place in the order of creation, without what the firmware gives it, and the ports behind it."""
+    device, behind = devices[place], devices[place].children or ()
     node = _number(device, "numa_node") if "numa_node" in device.properties else None
-    return Expander(device.devfn, _number(device, "bus_nr"), node), device.children or ()
+    older = sum(each.kind != EXPANDER and each.children is not None for each in devices[:place])
+    number = _number(device, "bus_nr")
+    return Expander(device.devfn, number, node, ports=len(behind), older_ports=older), behind
 
 
 def _number(device: PlacedDevice, name: str) -> int:
@@ -181,4 +184,4 @@ def _programmed(expander: Expander, behind: Sequence[PlacedDevice], placements: 
         else:
             windows.append((first, last))
     last_bus = _last_bus(expander.bus, behind)
-    return Expander(expander.devfn, expander.bus, expander.node, last_bus, tuple(windows))
+    return replace(expander, last_bus=last_bus, windows=tuple(windows))

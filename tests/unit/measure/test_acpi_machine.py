@@ -156,9 +156,23 @@ def test_an_expander_has_the_buses_and_windows_that_the_firmware_gives_it() -> N
     assert found.functions == (PciFunction(0x08),), "what is behind an expander is not on pcie.0"
     # as QEMU 10.0.2 and 11.1.3 show them: two ports of 2 MiB and 32 GiB with a BAR of 4 KiB each, after bus 0
     windows = ((0x80200000, 0x80601FFF), (0x380800000000, 0x3817FFFFFFFF))
-    assert found.expanders == (Expander(0x80, 5, None, 7, windows),)
+    assert found.expanders == (Expander(0x80, 5, None, 7, windows, ports=2),)
     assert (found.window_base, found.window_size) == (WINDOW, 32 * GIB)
     assert found.bridges_programmed
+
+
+def test_ports_behind_a_younger_expander_take_numbers_for_hotplug_and_behind_an_older_one_do_not_show() -> None:
+    """As QEMU 10.0.2 and 11.1.3 show them."""
+    ports = ("pcie-root-port,id=c,chassis=3,bus=pcie.0", "pcie-root-port,id=d,chassis=4,bus=pcie.0")
+    expander = EXPANDED[1:]
+
+    def numbers(*devices: str) -> list[int]:
+        return [number for number, _ in machine("virtio-rng-pci,bus=pcie.0", *devices).numbered_ports]
+
+    assert numbers(*ports) == [0, 1]
+    assert numbers(*expander, *ports) == [0, 1]
+    assert numbers(*ports, *expander) == [2, 3]
+    assert numbers(ports[0], *expander, ports[1]) == [0, 3]
 
 
 def test_pcie_0_keeps_what_expanders_do_not_get() -> None:

@@ -40,11 +40,11 @@ def slot_hotplug(number: int, children: tuple[int, ...]) -> bytes:
     return define("BSEL", integer(number)) + b"".join(slots) + method("DVNT", *(notified for _ in places), args=2)
 
 
-def notifications(ports: Sequence[PciFunction]) -> bytes:
-    """Scope(`\\_SB.PCI0`): PCNT of every port, and the one that calls them all."""
-    newest_first = [f"S{port.devfn:02X}" for port in reversed(ports)]
-    scopes = (scope(path, _port_notification(number)) for number, path in enumerate(newest_first))
-    every = method("PCNT", *(call(f"^{path}.PCNT") for path in newest_first))
+def notifications(numbered_ports: Sequence[tuple[int, PciFunction]]) -> bytes:
+    """Scope(`\\_SB.PCI0`): PCNT of every port, and the one that calls them all, both newest first."""
+    paths = [(number, f"S{port.devfn:02X}") for number, port in numbered_ports]
+    scopes = (scope(path, _port_notification(number)) for number, path in paths)
+    every = method("PCNT", *(call(f"^{path}.PCNT") for _, path in paths))
     return scope("\\_SB.PCI0", *scopes, every)
 
 

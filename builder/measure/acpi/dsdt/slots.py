@@ -35,7 +35,7 @@ def slots(machine: AcpiMachine) -> bytes:
     found |= {port.devfn: b"".join(_behind(port.children)) for port in machine.functions if port.children is not None}
     found |= {each.devfn: b"" for each in machine.functions if each.children is None}
     if machine.hotplug:
-        for number, port in enumerate(reversed(machine.root_ports)):
+        for number, port in machine.numbered_ports:
             found[port.devfn] += slot_hotplug(number, port.children or ())
     devices = (function(devfn, found[devfn]) for devfn in sorted(found))
     return scope("\\_SB", scope("PCI0", *devices)) + (_hotplug(machine) if machine.hotplug else b"")
@@ -52,12 +52,11 @@ def _behind(children: tuple[int, ...]) -> Iterator[bytes]:
 
 
 def _hotplug(machine: AcpiMachine) -> bytes:
-    ports = len(machine.root_ports)
-    if not ports:
+    if not machine.root_ports:
         return scope("_GPE", method("_E01"))
     lock = f"\\_SB.PCI0.{LOCK}"
     event = method("_E01", acquire(lock), call("\\_SB.PCI0.PCNT"), release(lock))
-    return notifications(machine.root_ports) + scope("_GPE", event)
+    return notifications(machine.numbered_ports) + scope("_GPE", event)
 
 
 @cache
