@@ -10,7 +10,10 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_external_run = True
 
 RUN_PACKAGES = ("apt", "bubblewrap", "ca-certificates")
-TEST_PACKAGES = (*RUN_PACKAGES, "debian-archive-keyring", "gpg", "gpg-agent", "gpgv", "ovmf", "procps", "util-linux")
+TEST_PACKAGES = (
+    *RUN_PACKAGES,
+    *("debian-archive-keyring", "gpg", "gpg-agent", "gpgv", "mtools", "ovmf", "procps", "util-linux"),
+)
 COVERAGE_FLOOR = 90
 
 

@@ -179,7 +179,8 @@ class AcpiReader(Protocol):
 
 @dataclass(frozen=True)
 class DirectBoot:
-    """A direct kernel boot of a machine shape from files. `disk` is what the shape's first virtio disk holds.
+    """A direct kernel boot of a machine shape from files. `disk` is what the shape's first virtio disk holds; without
+    a `kernel`, which takes initrd and command line with it, the firmware boots from there.
 
     The boot ends when the guest powers off or resets, when `until` is on its serial port, at the latest after `limit`
     seconds; without `until` also some time after the guest has left boot services. `serial_log` gets what the serial
@@ -188,7 +189,7 @@ class DirectBoot:
 
     shape: MachineShape
     firmware: Path
-    kernel: Path
+    kernel: Path | None
     initrd: Path | None
     disk: Path | None
     command_line: str
@@ -206,3 +207,13 @@ class BootEmulator(Protocol):
     def boot(self, order: DirectBoot) -> "BootObservation":
         """What the boot left behind. DocumentError for a machine or file that the VMM refuses, MissingError if an
         emulator is absent, NotProvenError if nothing could be read from the machine."""
+
+
+class EspReader(Protocol):
+    """Reads an EFI system partition. Paths start with `/`; case does not matter, as on FAT."""
+
+    def names(self, directory: str) -> Sequence[str]:
+        """What is in a directory, sorted; nothing if it is not there."""
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of a file, None if it is not there. DocumentError for a damaged file system."""

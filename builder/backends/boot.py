@@ -14,15 +14,14 @@ QEMU and swtpm run in bubblewrap, with the pinned root as their file system, no 
 boot files, read-only. They end with the block that started them, on errors and on Ctrl-C as well.
 """
 
-import select
 import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
+from builder.backends.boot_watch import SerialPort, Watch
 from builder.backends.guest_memory import GuestMemory, guest_memory
 from builder.backends.qemu import Attachment, QemuAcpiReader
 from builder.backends.qmp import Qmp, QmpClosedError
@@ -30,22 +29,18 @@ from builder.backends.qtest import Qtest
 from builder.backends.swtpm import Swtpm
 from builder.backends.tpm_crb import read_pcrs
 from builder.errors import DocumentError
-from builder.measure.evidence.guest_log import candidate_logs, left_boot_services
+from builder.measure.acpi.blobs import AcpiBlobs
+from builder.measure.evidence.guest_log import candidate_logs
 from builder.measure.rehearsal import BootObservation
-from builder.model.rehearsal import BootEnd
 from builder.ports import DirectBoot, MachineShape
 
 _FILES = "/tmp/boot"  # noqa: S108 - inside the sandbox
 _DISK_KINDS = ("virtio-blk-pci", "virtio-blk-pci-transitional", "virtio-blk-pci-non-transitional")
 _DRIVE = "drive"
 _SERIAL = "serial"
-_MAX_SERIAL = 16 << 20  # what is kept of a guest that does not stop talking
-_CHUNK = 1 << 16
-_MOST_CHUNKS = 256
 _ANSWER_SECONDS = 120.0
-_POLL_MILLISECONDS = 500
-_LOOK_SECONDS = 2.0  # between looks at whether a guest has left boot services
-_STAYING_SECONDS = 15.0  # after it has: a guest that then still runs, runs
+_STAYING_SECONDS = 15.0  # after it has left boot services: a guest that then still runs, runs
+_SEARCH_SECONDS = 60.0  # in memory, once the guest is stopped; an ordinary one takes less than one
 _UNUSED_PORT = 0x80
 
 
@@ -69,18 +64,24 @@ class QemuTpmBoot:
         """Boot, stop, and read log and PCRs; the ACPI tables come from a second machine, which runs nothing."""
         _check_shape(order)
         programs = self.programs()
-        with self._swtpm.machine_part() as tpm:
-            acpi = self._qemu.read(order.shape, tpm)
+        acpi = self.tables(order.shape)
         with guest_memory(order.shape.memory) as memory, self._machine(order, memory) as (qtest, watch):
             try:
                 end = watch.run()
             except QmpClosedError:
                 qtest.read_port(_UNUSED_PORT)  # says how QEMU ended, in its own words
                 raise
-            return BootObservation(candidate_logs(memory), read_pcrs(qtest), acpi, end, programs)
+            deadline = time.monotonic() + _SEARCH_SECONDS
+            logs = candidate_logs(memory, expired=lambda: time.monotonic() > deadline)
+            return BootObservation(logs, read_pcrs(qtest), acpi, end, programs)
+
+    def tables(self, shape: MachineShape) -> AcpiBlobs:
+        """The ACPI tables that the firmware of this machine measures here: with a TPM, and outside a TD."""
+        with self._swtpm.machine_part() as tpm:
+            return self._qemu.read(shape, tpm, option_roms=True)
 
     @contextmanager
-    def _machine(self, order: DirectBoot, memory: GuestMemory) -> Iterator[tuple[Qtest, "_Watch"]]:
+    def _machine(self, order: DirectBoot, memory: GuestMemory) -> Iterator[tuple[Qtest, Watch]]:
         """The whole machine, stopped before its first instruction."""
         with ExitStack() as stack:
             tpm = stack.enter_context(self._swtpm.machine_part())
@@ -95,110 +96,35 @@ class QemuTpmBoot:
             serial_end.close()
             log = stack.enter_context(order.serial_log.open("wb"))
             qmp = Qmp(monitor, timeout=_ANSWER_SECONDS)
-            yield qtest, _Watch(order, qmp, _Serial(serial, log), memory, staying=self._staying)
-
-
-class _Serial:
-    """What the serial port says: kept in a file, and its end in memory."""
-
-    def __init__(self, connection: socket.socket, log: BinaryIO) -> None:
-        connection.setblocking(False)
-        self._socket = connection
-        self._log = log
-        self._kept = 0
-        self._end = b""
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def read(self, wanted: bytes | None) -> bool:
-        """Take what is there; gives whether `wanted` has come."""
-        seen = False
-        for _ in range(_MOST_CHUNKS):  # else a guest that never stops talking would never be stopped
-            if not (data := self._receive()):
-                break
-            if self._kept < _MAX_SERIAL:
-                self._log.write(data)
-                self._log.flush()
-                self._kept += len(data)
-            text = self._end + data
-            seen = seen or (wanted is not None and wanted in text)
-            self._end = text[-len(wanted or b"") :] if wanted else b""
-        return seen
-
-    def _receive(self) -> bytes:
-        try:
-            return self._socket.recv(_CHUNK)
-        except OSError:  # nothing is there yet, or QEMU has ended, which the monitor tells
-            return b""
-
-
-class _Watch:
-    """Lets the guest run until there is a reason to stop it."""
-
-    def __init__(self, order: DirectBoot, qmp: Qmp, serial: _Serial, memory: GuestMemory, *, staying: float) -> None:
-        self._order = order
-        self._qmp = qmp
-        self._serial = serial
-        self._memory = memory
-        self._wanted = order.until.encode("utf-8") if order.until else None
-        self._staying = staying
-        self._left_at: float | None = None
-
-    def run(self) -> BootEnd:
-        """Start the processors; they are stopped when this returns."""
-        self._qmp.execute("cont")
-        end = self._wait()
-        self._qmp.execute("stop")
-        self._serial.read(None)
-        return end
-
-    def _wait(self) -> BootEnd:
-        start = looked = time.monotonic()
-        poll = select.poll()
-        poll.register(self._qmp, select.POLLIN)
-        poll.register(self._serial, select.POLLIN)
-        while (now := time.monotonic()) - start < self._order.limit:
-            if now - looked > _LOOK_SECONDS:
-                looked = now
-                if self._stays_up(now):
-                    return BootEnd.STAYED_UP
-            ready = {descriptor for descriptor, _ in poll.poll(_POLL_MILLISECONDS)}
-            if self._serial.read(self._wanted):
-                return BootEnd.TEXT_SEEN
-            if self._qmp.fileno() in ready and (end := self._end_told()):
-                return end
-        return BootEnd.TIME_LIMIT
-
-    def _end_told(self) -> BootEnd | None:
-        for event in self._qmp.events():
-            if event["event"] == "SHUTDOWN":
-                reason = event.get("data", {}).get("reason")
-                return BootEnd.RESET if reason == "guest-reset" else BootEnd.POWERED_OFF
-        return None
-
-    def _stays_up(self, now: float) -> bool:
-        """Whether nobody waits for a text, and the guest left boot services long enough ago.
-
-        Looked for in memory while the guest runs, so that this is a reason to stop it and nothing more.
-        """
-        if self._wanted is not None:
-            return False
-        if self._left_at is None and any(left_boot_services(log) for log in candidate_logs(self._memory)):
-            self._left_at = now
-        return self._left_at is not None and now - self._left_at >= self._staying
+            yield qtest, Watch(order, qmp, SerialPort(serial, log), memory, staying=self._staying)
 
 
 def _check_shape(order: DirectBoot) -> None:
     if order.shape.vmm.numa_nodes:
         raise DocumentError("a machine with NUMA nodes cannot be rehearsed: its memory is in several parts")
-    if order.until is not None and _SERIAL not in order.shape.vmm.devices:
+    if order.kernel is None and (order.disk is None or order.initrd is not None or order.command_line):
+        raise DocumentError(
+            "no kernel to boot: a machine without one boots from a disk, and gets no initrd or command line",
+            hint="give a kernel, or a disk alone",
+        )
+    _check_text(order)
+
+
+def _check_text(order: DirectBoot) -> None:
+    if order.until is None:
+        return
+    if _SERIAL not in order.shape.vmm.devices:
         raise DocumentError(
             f"the text {order.until!r} can never come: the machine has no serial port",
             hint="add `serial` to its devices, which changes RTMR0, or do not wait for a text",
         )
     if order.until == "":
         raise DocumentError("an empty text is there before anything has happened", hint="name a line of the guest")
+    if order.until in order.command_line:
+        raise DocumentError(
+            f"the text {order.until!r} is in the command line, which Linux says on its console by itself",
+            hint="wait for a text that only the working guest says",
+        )
 
 
 def _sockets(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
@@ -212,7 +138,8 @@ def attachment_of(order: DirectBoot, memory: GuestMemory, *, monitor: int, seria
     given = {name: path for name, path in files.items() if path is not None}
     devices = dict(_devices(order.shape, order.disk is not None))
     arguments = [
-        *("-bios", f"{_FILES}/firmware", "-kernel", f"{_FILES}/kernel", "-append", order.command_line),
+        *("-bios", f"{_FILES}/firmware"),
+        *(("-kernel", f"{_FILES}/kernel", "-append", order.command_line) if order.kernel else ()),
         *(("-initrd", f"{_FILES}/initrd") if order.initrd else ()),
         *("-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control"),
         *("-chardev", f"socket,id=serial,fd={serial}"),

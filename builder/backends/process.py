@@ -30,6 +30,8 @@ _PACKAGES = {
     "bwrap": "bubblewrap",
     "dpkg-deb": "dpkg",
     "dpkg-query": "dpkg",
+    "mcopy": "mtools",
+    "mdir": "mtools",
     "newuidmap": "uidmap",
     "newgidmap": "uidmap",
     "qemu-system-x86_64": "qemu-system-x86",
@@ -203,6 +205,13 @@ def start(
     program.raise_log_error()
 
 
+def write_all(pipe: IO[bytes], data: bytes) -> None:
+    """Write all of `data` to a pipe of a program, which has no buffer: a signal may end a single write before that."""
+    view = memoryview(data)
+    while view:
+        view = view[pipe.write(view) :]
+
+
 @contextmanager
 def _started(
     command: _Command, *, umask: int, log: LogSink | None, pass_fds: Sequence[int], interactive: bool, keep: bool
@@ -255,9 +264,7 @@ def _feed(program: Program, data: bytes) -> None:
 
     def write() -> None:
         with suppress(BrokenPipeError), program.stdin as pipe:
-            view = memoryview(data)
-            while view:
-                view = view[pipe.write(view) :]
+            write_all(pipe, data)
 
     program.feeder = threading.Thread(target=write, daemon=True)
     program.feeder.start()

@@ -92,10 +92,13 @@ class QemuAcpiReader:
                 self._version = self._read_version()
             return self._version
 
-    def read(self, shape: MachineShape, attached: Attachment = _NOTHING) -> AcpiBlobs:
-        """The three blobs as OVMF finds them, checked for form and number of processors. Errors as in the port."""
+    def read(self, shape: MachineShape, attached: Attachment = _NOTHING, *, option_roms: bool = False) -> AcpiBlobs:
+        """The three blobs as OVMF finds them, checked for form and number of processors. Errors as in the port.
+
+        `option_roms` is for a machine that is no TD: there OVMF looks at them, which moves windows of bridges.
+        """
         with self.stopped_machine(shape, attached) as qtest:
-            program_machine(qtest, edk2=shape.edk2, memory=shape.memory)
+            program_machine(qtest, edk2=shape.edk2, memory=shape.memory, option_roms=option_roms)
             blobs = read_acpi_files(qtest)
         check_acpi(blobs, shape.vcpus)
         return blobs
@@ -114,7 +117,7 @@ class QemuAcpiReader:
         started = False
         try:
             with process.start(command, environment={}, interactive=True, pass_fds=attached.descriptors) as program:
-                qtest = Qtest(_Pipes(program, self._timeout))
+                qtest = Qtest(ProgramChannel(program, self._timeout))
                 qtest.read_port(_UNUSED_PORT)
                 started = True
                 yield qtest
@@ -253,22 +256,25 @@ class _QemuEndedError(Exception):
         self.exit_status = exit_status
 
 
-class _Pipes:
+class ProgramChannel:
     """A Channel over the pipes of a running QEMU."""
 
     def __init__(self, program: process.Program, timeout: float) -> None:
+        """`program` is interactive; `timeout` is for each answer, seconds."""
         self._program = program
         self._timeout = timeout
         self._poll = select.poll()
         self._poll.register(program.stdout.fileno(), select.POLLIN)
 
     def send(self, data: bytes) -> None:
+        """All of it, however often a signal comes in between."""
         try:
-            self._program.stdin.write(data)
+            process.write_all(self._program.stdin, data)
         except BrokenPipeError:
             raise self._ended() from None
 
     def receive(self) -> bytes:
+        """What QEMU has said. NotProvenError after the timeout."""
         if not self._poll.poll(self._timeout * 1000):
             raise self._program.error(NotProvenError, f"(QEMU) gave no answer within {self._timeout:g} s")
         data = self._program.stdout.read(_CHUNK)

@@ -44,9 +44,16 @@ class Qmp:
 
     def events(self) -> list[dict[str, Any]]:
         """The events so far; waits for something to come if there are none, so call it when `fileno` is readable."""
-        if not self._events:
+        if not (found := self.pending()):
             self._receive()
+            found = self.pending()
+        return found
+
+    def pending(self) -> list[dict[str, Any]]:
+        """The events that came along with something else: `fileno` is not readable for them. Does not wait."""
         while (message := self._next()) is not None:
+            if "event" not in message:
+                raise NotProvenError(f"QMP: QEMU sends {str(message)[:200]}, which nobody asked for")
             self._events.append(message)
         found = list(self._events)
         self._events.clear()

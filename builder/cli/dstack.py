@@ -125,7 +125,7 @@ def _notes(image: DstackImage, claims: dict[Path, VmConfigDocument]) -> Iterator
         yield "os_image_hash: none: no sha256sum.txt lists the files, and nothing says which image they are"
     for path, claim in claims.items():
         yield f"{path}: this machine is what its sender claims; compare it with one that you allow"
-        if claim.os_image_hash is not None and image.os_image_hash is None:
-            yield f"{path}: that the machine runs this image was not checked: it claims {claim.os_image_hash}"
+        if claim.os_image_hash is None or image.os_image_hash is None:
+            yield f"{path}: that the machine runs this image was not checked: it claims {claim.os_image_hash or 'none'}"
         if claim.unused:
             yield f"{path}: not measured: {', '.join(claim.unused)}"

@@ -53,6 +53,8 @@ def show(log: Path, kind: str | None, edk2: str | None, table: Path | None, *, a
     """
     kind, parsed = read_log(log, kind)
     notes = list(parsed.notes)
+    if table is not None and kind != CCEL:
+        raise click.UsageError("--table is the table of a CCEL, and this log is none")
     if table is not None:
         notes.append(_check_table(table, log))
     if edk2 is not None and kind == TPM:

@@ -50,7 +50,7 @@ def _assumed_ccel(data: bytes) -> EventLog:
     except DocumentError as error:
         if not _is_tpm_log(data):
             raise
-        raise DocumentError(error.message, hint="it is the log of a TPM: say so with --format tpm") from error
+        raise DocumentError(error.message, hint="it may be the log of a TPM: then say so with --format tpm") from error
 
 
 def _is_tpm_log(data: bytes) -> bool:

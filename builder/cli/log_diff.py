@@ -10,6 +10,7 @@ from builder.cli.output import Result, Table, emit
 from builder.cli.wiring import json_option
 from builder.errors import ExitStatus
 from builder.measure.evidence.event_log import EventLog
+from builder.measure.rtmr import replay
 from builder.model.event import ExpectedEvent, MeasuredEvent, ParsedEvent, UnpredictedEvent, event_type_name
 
 if TYPE_CHECKING:
@@ -62,7 +63,13 @@ def diff(
     body = read_quote(quote_path)[0].body if quote_path else None
     materials = _materials(expectation, **files)
     found = diff_log(expectation, events.events, profile=profile, quote=body, materials=materials)
-    notes = [f"compared with {expectation.origin}", *events.notes, *_quote_notes(body), *_data_notes(events, kind)]
+    notes = [
+        f"compared with {expectation.origin}",
+        *events.notes,
+        *_quote_notes(body),
+        *_rtmr3_notes(events, body),
+        *_data_notes(events, kind),
+    ]
     in_debug = [ExitStatus.NOT_PROVEN] if body is not None and body.debug else []
     document = {
         "profile": found.profile,
@@ -98,9 +105,21 @@ def _materials(
 
 def _quote_notes(body: "TdReportBody | None") -> list[str]:
     if body is None:
-        return ["no quote: the outcome is as good as the log"]
+        return ["no quote: MRTD was not compared, and the outcome is as good as the log"]
     debug = ["this TD runs in debug mode: its registers prove nothing"] if body.debug else []
     return ["the quote's signature was not checked", *debug]
+
+
+def _rtmr3_notes(log: EventLog, body: "TdReportBody | None") -> list[str]:
+    """RTMR3 is the application's: nothing is expected of it here, and nobody should think that something was."""
+    replayed = replay(log.events)["rtmr3"]
+    if body is None:
+        return [f"rtmr3: not compared; the log replays to {replayed}"]
+    if body.rtmr3 == replayed:
+        return [f"rtmr3: not compared; the log replays to the quote's, {replayed}"]
+    return [
+        f"rtmr3: not compared, and the log does not explain it: it replays to {replayed}, the quote has {body.rtmr3}"
+    ]
 
 
 def _data_notes(log: EventLog, kind: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""`measure`: of a recipe's artefacts, of a dstack image, or of plain files."""
+"""`measure`: of a recipe's artefacts, of a dstack image, of plain files, or of TDs on other platforms than QEMU."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from builder.cli.measure_boot import boot_options, boot_sources
 from builder.cli.measure_plain import ACPI_FILES, CPU, MACHINE, PlainFiles, measure_plain, measure_with_tables
+from builder.cli.measure_platform import measure_platform, platform_options
 from builder.cli.measure_target import GROUPS, Target, target_of
 from builder.cli.option_groups import GroupedCommand, given_options
 from builder.cli.output import Result, Table, emit
@@ -35,9 +37,9 @@ class _Measured:
 @click.command(cls=GroupedCommand, groups=GROUPS)
 @click.argument("target", type=_PATH, required=False)
 @click.option("--firmware", type=_PATH, help="Firmware file, whole (not CODE only).")
-@click.option("--kernel", type=_PATH, help="Kernel file with EFI stub.")
+@click.option("--kernel", type=_PATH, help="Kernel file with EFI stub, or a unified kernel image (UKI).")
 @click.option("--initrd", type=_PATH, help="Initrd file; left out if the guest has none.")
-@click.option("--cmdline", help="Kernel command line, as given to QEMU.")
+@click.option("--cmdline", help="Kernel command line, as given to QEMU; a UKI needs none.")
 @click.option(
     "--acpi",
     type=_PATH,
@@ -101,6 +103,8 @@ class _Measured:
     metavar="NAME=HEX",
     help="An event that the app itself emits, with its payload; in order.",
 )
+@boot_options
+@platform_options
 @click.option("--artifacts", type=_PATH, help="Directory of the artefacts.  [default: of the recipe's last build]")
 @click.option("--offline", is_flag=True, help="Fetch nothing.")
 @click.option("--events", is_flag=True, help="Show the events behind every register; --json always has them.")
@@ -113,12 +117,14 @@ def measure(context: click.Context, /, target: Path | None, *, events: bool, as_
 
     TARGET is the directory of a recipe: its artefacts are measured, for its machines. Or that of an unpacked dstack
     image, which needs its machines: --vm-config, or --vcpus, --memory and --qemu. Without TARGET, --firmware, --kernel
-    and the other options name plain files and their machines.
+    and the other options name plain files and their machines, which --platform makes those of another VMM than QEMU.
 
     ACPI tables are generated. With the pinned QEMU of a recipe they are read as well, and both have to be the same;
     plain files may be measured beside a recipe for that.
     """
-    kind = target_of(target, given_options(context))
+    kind = target_of(target, given_options(context), platform=options["platform"])
+    if kind in (Target.GCE, Target.CLOUD_HYPERVISOR):
+        return measure_platform(options, events=events, as_json=as_json)
     if kind is Target.DSTACK and target is not None:
         measured = _dstack(target, options, events=events)
     elif target is None:
@@ -160,12 +166,13 @@ def _plain(options: dict[str, Any]) -> _Measured:
     files.require_complete()
     if files.acpi is None:
         return _Measured(measure_plain(files, None, QUIET))
-    values, notes = measure_with_tables(files, files.acpi)
-    return _Measured(values, {"notes": list(notes)}, list(notes))
+    values, note, status = measure_with_tables(files, files.acpi)
+    return _Measured(values, {"notes": [note]}, [note], status)
 
 
 def _plain_files(options: dict[str, Any]) -> PlainFiles:
-    return PlainFiles(**{each.name: options[each.name] for each in fields(PlainFiles)})
+    own = {each.name: options[each.name] for each in fields(PlainFiles) if each.name != "boot"}
+    return PlainFiles(**own, boot=boot_sources(options))
 
 
 def _recipe(recipe: Path, options: dict[str, Any], *, plain: bool) -> _Measured:

@@ -34,7 +34,7 @@ CONFIGURATION = tuple(each.name for each in fields(TdConfiguration))
 
 _EVENT_OF = {"key-provider-id": "key-provider"}
 _ALWAYS = ("app-id", "key-provider")  # what identities need of the app, whatever events the guest emits
-_HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
+_HEX = re.compile(r"[0-9a-fA-F]*")
 _REGISTER_SIZE = 48
 
 
@@ -109,7 +109,7 @@ def _pairs(texts: Sequence[str]) -> dict[str, bytes]:
 
 def _pair(option: str, text: str) -> tuple[str, bytes]:
     name, separator, value = text.partition("=")
-    if not separator or not _HEX.fullmatch(value):
+    if not separator or len(value) % 2 or not _HEX.fullmatch(value):
         raise click.UsageError(f"{option} {text[:120]}: wanted NAME=HEX, two digits for each byte")
     return name, bytes.fromhex(value)
 

@@ -1,12 +1,13 @@
 """`measure` of plain files: the options that name them and their machine."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from builder.cli.measure_boot import BootSources, disk_boot_files, firmware_inputs, is_uki_file
+from builder.errors import ExitStatus
 from builder.model.size import parse_size
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ MACHINE = "q35,smm=off,pic=off,hpet=off"
 CPU = "Skylake-Server,phys-bits=46"
 
 _REQUIRED = ("firmware", "kernel", "cmdline", "vcpus", "memory", "qemu", "edk2")
+_OF_A_KERNEL = ("kernel", "initrd", "cmdline")
 
 
 @dataclass(frozen=True)
@@ -42,41 +44,59 @@ class PlainFiles:
     pci_hole64: str | None
     bridge_hotplug: bool
     numa_nodes: int
+    boot: BootSources
 
     def require_complete(self) -> None:
-        """UsageError naming every option that is missing or empty: none has a default that could be guessed."""
-        missing = [f"--{name}" for name in _REQUIRED if not getattr(self, name)]
+        """UsageError naming every option that is missing or empty: none has a default that could be guessed.
+
+        A disk takes the place of a kernel, and a UKI has a command line of its own.
+        """
+        required = [name for name in _REQUIRED if self.boot.disk is None or name not in _OF_A_KERNEL]
+        missing = [name for name in required if not getattr(self, name)]
+        if missing == ["cmdline"] and is_uki_file(_named(self.kernel)):
+            missing = []
         if missing:
-            raise click.UsageError(f"plain files need {', '.join(missing)} too")
+            raise click.UsageError(f"plain files need {', '.join(f'--{name}' for name in missing)} too")
+        given = [f"--{name}" for name in _OF_A_KERNEL if getattr(self, name) is not None]
+        if self.boot.disk is not None and given:
+            raise click.UsageError(f"{', '.join(given)} does not go with --disk: the firmware boots one or the other")
 
 
 def measure_plain(files: PlainFiles, reader: "AcpiReader | None", progress: "Progress") -> "ReferenceValues":
     """Reference Values of complete plain files; ACPI tables are generated, and read too where there is a reader."""
     from builder.pipeline.measure import reference_values
 
-    return reference_values(_boot_files(files), _matrix(files), reader, progress)
+    inputs = firmware_inputs(files.boot)
+    return reference_values(_boot_files(files), _matrix(files), reader, progress, inputs=inputs)
 
 
-def measure_with_tables(files: PlainFiles, directory: Path) -> "tuple[ReferenceValues, Sequence[str]]":
-    """The same with the ACPI tables in a directory, and what there is to say about them."""
+def measure_with_tables(files: PlainFiles, directory: Path) -> "tuple[ReferenceValues, str, ExitStatus]":
+    """The same with the ACPI tables in a directory, what there is to say about them, and 6 if they are not those that
+    are generated: one of both is wrong, and which one is not known."""
     from builder.pipeline.measure import values_with_tables
 
     matrix = _matrix(files)
     if len(matrix.vcpus) * len(matrix.memory) != 1:
         raise click.UsageError("--acpi holds the tables of one machine: give one --vcpus and one --memory")
-    measured = values_with_tables(_boot_files(files), matrix, _blobs(directory))
+    measured = values_with_tables(_boot_files(files), matrix, _blobs(directory), inputs=firmware_inputs(files.boot))
     notes = {
         True: f"{directory}: the tables are those that are generated for this machine",
         False: f"{directory}: the tables are not those that are generated for this machine; the values are of these",
         None: f"{directory}: no tables are generated for this machine; that these are its own was not checked",
     }
-    return measured.values, [notes[measured.generated]]
+    note = notes[measured.generated]
+    if not any(prediction.profile.firmware.acpi_measured for prediction in measured.values.predictions):
+        note += "; firmware of this edk2 release measures no ACPI tables, so that no register depends on them"
+    status = ExitStatus.REGISTER_DIFFERS if measured.generated is False else ExitStatus.OK
+    return measured.values, note, status
 
 
 def _boot_files(files: PlainFiles) -> "BootFiles":
     from builder.model.launch_profile import BootFiles
     from builder.pipeline.files import read_document
 
+    if files.boot.disk is not None:
+        return disk_boot_files(_named(files.firmware), files.boot)
     return BootFiles(
         firmware=read_document(_named(files.firmware)),
         kernel=read_document(_named(files.kernel)),

@@ -42,7 +42,7 @@ def register_lines(values: ReferenceValues) -> list[str]:
     """The registers of a single profile, whole."""
     (prediction,) = values.predictions
     return [
-        f"Reference Values of {prediction.profile.name}",
+        f"Reference Values of {prediction.profile.name}, MRTD in page order {prediction.profile.page_order}",
         *(f"{name} {value or _NOT_PREDICTED}" for name, value in _registers(prediction.registers).items()),
     ]
 

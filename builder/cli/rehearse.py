@@ -175,6 +175,8 @@ def summary_lines(rehearsal: Rehearsal) -> list[str]:
         ExitStatus.REGISTER_DIFFERS: "something else was measured than was predicted",
     }.get(rehearsal.status, "not proven")
     lines.append(f"rehearsal: {outcome} ({counts})")
+    if rehearsal.open_registers:
+        lines.append(f"not derivable, and not compared to the end: {', '.join(rehearsal.open_registers)}")
     if rehearsal.status is ExitStatus.REGISTER_DIFFERS:
         lines.append(f"first: {first_failure(rehearsal)}")
     elif rehearsal.status is not ExitStatus.OK:
@@ -219,7 +221,7 @@ def _rehearsed(session: Session, paths: "BootPaths", machine: Machine, *, edk2: 
     blocks: list[str | Table] = [events_table(rehearsal), *summary_lines(rehearsal)]
     if rehearsal.status is not ExitStatus.OK:
         blocks += serial_tail(stage.directory)
-    return Result("rehearse", rehearsal_document(rehearsal), blocks, [rehearsal.status])
+    return Result("rehearse", rehearsal_document(rehearsal), blocks, rehearsal.statuses)
 
 
 def _recipe_paths(session: Session, artifacts: Path | None) -> "BootPaths":

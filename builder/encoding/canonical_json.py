@@ -27,12 +27,15 @@ def encode_readable(value: Any) -> bytes:
     return text.encode("utf-8") + b"\n"
 
 
-def parse_json(data: bytes, *, what: str) -> Any:
+def parse_json(data: bytes, *, what: str, most_values: int | None = None) -> Any:
     """Parse one strict JSON document called `what` in errors.
 
     Refused with DocumentError: invalid UTF-8, a byte order mark, duplicate members, NaN and infinities, floats,
-    integers beyond 2^53 - 1, trailing data, nesting beyond 64 levels.
+    integers beyond 2^53 - 1, trailing data, nesting beyond 64 levels, and what could have more than `most_values`
+    values: a value takes up to 200 bytes, and two of text. Commas and brackets in texts count.
     """
+    if most_values is not None and sum(map(data.count, (b",", b"[", b"{"))) > most_values:
+        raise DocumentError(f"{what}: more than {most_values} values")
     if data.startswith(b"\xef\xbb\xbf"):
         raise DocumentError(f"{what}: starts with a byte order mark", hint="save it as UTF-8 without a BOM")
     try:

@@ -5,12 +5,22 @@ image: each is computed once for a matrix of shapes (`measurement.md` 13).
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from builder.errors import DocumentError, RegisterDiffersError
 from builder.measure.acpi.blobs import RSDP_FILE, TABLES_FILE, AcpiBlobs, check_acpi
-from builder.measure.boot.direct import Events, FirmwareState, rtmr0_events, rtmr1_events, rtmr2_events
+from builder.measure.boot.chain import disk_events, firmware_loaded, uki_boot_events
+from builder.measure.boot.direct import (
+    FirmwareState,
+    direct_boot_variables,
+    rtmr0_events,
+    rtmr1_events,
+    rtmr2_events,
+)
+from builder.measure.boot.disk_device import disk_variable_events
+from builder.measure.boot.program import boot_program
+from builder.measure.boot.ready_to_boot import Events
 from builder.measure.firmware.build import FirmwareBuild, firmware_build
 from builder.measure.firmware.efi_variables import EfiVariable, SecureBootKeys, secure_boot_keys
 from builder.measure.firmware.mrtd import mrtd_for
@@ -25,12 +35,14 @@ from builder.measure.firmware.state import (
 from builder.measure.firmware.td_hob import td_hob_list
 from builder.measure.firmware.tdvf import parse_tdvf
 from builder.measure.images.authenticode import authenticode_digest
-from builder.measure.images.kernel_image import KernelLoad, check_kernel, initrd_address, kernel_release, patch_kernel
+from builder.measure.images.kernel_image import KernelLoad, initrd_address, patch_kernel
 from builder.measure.images.load_options import encode_load_options
 from builder.measure.rtmr import registers_of
 from builder.model.digest import checked_sha384, sha384_hex
+from builder.model.event import EV_EFI_VARIABLE_BOOT, ExpectedEvent, UnpredictedEvent
 from builder.model.launch_profile import (
     BootFiles,
+    BootMethod,
     CcMeasurement,
     FirmwareRules,
     InitrdArgument,
@@ -42,6 +54,15 @@ from builder.model.reference_values import AcpiDigests, Prediction, ReferenceVal
 
 SmbiosTables = bytes | str
 _NO_SMBIOS: Mapping[str, SmbiosTables] = {}
+
+
+@dataclass(frozen=True)
+class _Started:
+    """What the firmware starts: who vouches for it under secure boot before the boot option is taken, and what it adds
+    to RTMR[1] and [2], and to the end of RTMR[0]."""
+
+    authorities: Events
+    events: Events
 
 
 @dataclass(frozen=True)
@@ -63,9 +84,8 @@ class Measurer:
         self._files = files
         self._keys = keys
         self._metadata = parse_tdvf(files.firmware)
-        check_kernel(files.kernel)
-        if files.initrd == b"":
-            raise DocumentError("initrd: an empty file", hint="give no initrd at all if the guest has none")
+        self._program = boot_program(files)
+        self._started: dict[tuple[FirmwareRules, Events], _Started] = {}
         self._td_hobs: dict[int, str] = {}
         self._kernels: dict[tuple[FirmwareRules, KernelForm, int | None], _LoadedKernel] = {}
         self._load_options: dict[InitrdArgument | None, str] = {}
@@ -89,19 +109,20 @@ class Measurer:
         """
         self._check_profile(profile)
         digests = checked_acpi_digests(profile, acpi) if isinstance(acpi, AcpiBlobs) else acpi
-        kernel = self._kernel(profile)
-        events = (
-            *rtmr0_events(
-                profile.firmware,
-                td_hob=self._td_hob(profile.memory),
-                variable_store=self._variable_store,
-                acpi=digests,
-                state=self._state(profile.firmware, kernel, smbios),
-                vmm=profile.vmm,
-            ),
-            *rtmr1_events(profile.firmware, kernel=kernel.digest, kernel_form=profile.kernel_form),
-            *rtmr2_events(load_options=self._options(profile), initrd=self._initrd),
+        boot_variables = self._boot_variables(profile)
+        started = self._start(profile, boot_variables)
+        state = replace(
+            self._state(profile.firmware, smbios), authorities=started.authorities, boot_variables=boot_variables
         )
+        rtmr0 = rtmr0_events(
+            profile.firmware,
+            td_hob=self._td_hob(profile.memory),
+            variable_store=self._variable_store,
+            acpi=digests,
+            state=state,
+            vmm=profile.vmm,
+        )
+        events = tuple(sorted((*rtmr0, *started.events), key=_register))
         return Prediction(profile, registers_of(self.mrtd[profile.page_order], events), events, digests)
 
     def reference_values(
@@ -117,15 +138,17 @@ class Measurer:
         predictions = tuple(self.predict(profile, acpi, smbios=smbios.get(profile.name)) for profile, acpi in shapes)
         names = {prediction.profile.name for prediction in predictions}
         if not predictions or len(names) != len(predictions):
-            raise DocumentError(f"{len(predictions)} launch profiles with {len(names)} names: wanted some, each once")
+            raise DocumentError(
+                f"{len(predictions)} launch profiles with {len(names)} names: wanted some, each once",
+                hint="state every machine once: 2G and 2048M are the same memory",
+            )
         return ReferenceValues(self.mrtd, predictions)
 
-    def _state(self, rules: FirmwareRules, kernel: "_LoadedKernel", smbios: SmbiosTables | None) -> FirmwareState:
+    def _state(self, rules: FirmwareRules, smbios: SmbiosTables | None) -> FirmwareState:
         state = FirmwareState(
             keys=self._keys_of(rules),
-            authorities=kernel.authorities,
             smbios_measured=self._build.smbios_measured is not False,
-            boot_order_stored=has_boot_order(self._variables(rules)),
+            kernel_given=self._program.method is not BootMethod.DISK,
         )
         if smbios is None or not rules.fw_cfg_events:
             return state
@@ -135,6 +158,44 @@ class Measurer:
             return replace(state, smbios=smbios_digest(smbios, self._build.strings))
         except UnknownStringsError as error:
             return replace(state, smbios_reason=error.message)
+
+    def _boot_variables(self, profile: LaunchProfile) -> Events:
+        rules = profile.firmware
+        if has_boot_order(self._variables(rules)):
+            reason = "the firmware's variable store has a BootOrder, and no rule here says what becomes of it"
+            register = rules.boot_variables_register
+            return (UnpredictedEvent(register, EV_EFI_VARIABLE_BOOT, "BootOrder", reason, repeats=True),)
+        if self._program.method is BootMethod.DISK:
+            return disk_variable_events(rules, profile.vmm.devices, has_shell=self._build.shell)
+        return direct_boot_variables(rules)
+
+    def _start(self, profile: LaunchProfile, boot_variables: Events) -> _Started:
+        """Of UKIs and disks, the firmware and its boot variables decide everything, so that they are hashed once."""
+        rules = profile.firmware
+        if self._program.method is BootMethod.KERNEL:
+            kernel = self._kernel(profile)
+            rtmr1 = rtmr1_events(
+                rules, kernel=kernel.digest, kernel_form=profile.kernel_form, boot_variables=boot_variables
+            )
+            rtmr2 = rtmr2_events(load_options=self._options(profile), initrd=self._initrd)
+            return _Started(kernel.authorities, (*rtmr1, *rtmr2))
+        key = (rules, boot_variables)
+        if key not in self._started:
+            self._started[key] = self._start_program(rules, boot_variables)
+        return self._started[key]
+
+    def _start_program(self, rules: FirmwareRules, boot_variables: Events) -> _Started:
+        files, program, keys = self._files, self._program, self._keys_of(rules)
+        found = (
+            event
+            for image in firmware_loaded(files, program)
+            for event in kernel_authorities(image, rules=rules, keys=keys)
+        )
+        authorities = tuple(dict.fromkeys(found))  # the firmware measures each entry of db once
+        if program.method is BootMethod.UKI:
+            return _Started(authorities, uki_boot_events(rules, files, program, boot_variables=boot_variables))
+        events = disk_events(rules, files, program, boot_variables=boot_variables, authorities=authorities)
+        return _Started((), events)
 
     def _keys_of(self, rules: FirmwareRules) -> SecureBootKeys:
         return secure_boot_keys(self._variables(rules)) if self._keys is None else self._keys
@@ -151,7 +212,8 @@ class Measurer:
         found = {
             "the measuring driver is": (rules.cc_measurement, build.cc_measurement),
             "the SecureBoot variable is": (rules.secure_boot_variable, secure_boot),
-            "it is of kernel": (profile.kernel_release or "unknown", self._kernel_release or "unknown"),
+            "the VMM starts a": (profile.boot, self._program.method),
+            "it is of kernel": (profile.kernel_release or "none", self._program.release or "none"),
             "SMBIOS tables are measured:": (rules.fw_cfg_events, build.smbios_measured or rules.fw_cfg_events),
         }
         for what, (stated, shown) in found.items():
@@ -164,10 +226,6 @@ class Measurer:
     @cached_property
     def _build(self) -> FirmwareBuild:
         return firmware_build(self._files.firmware)
-
-    @cached_property
-    def _kernel_release(self) -> str:
-        return kernel_release(self._files.kernel)
 
     @cached_property
     def _variable_store(self) -> str:
@@ -186,9 +244,9 @@ class Measurer:
         """Memory decides nothing but the address of the initrd, so kernels are kept by that."""
         files, rules = self._files, profile.firmware
         address = None
-        if files.initrd is not None and profile.kernel_form is KernelForm.PATCHED:
+        if files.initrd is not None:  # QEMU refuses one that does not fit whichever kernel it serves
             address = initrd_address(files.kernel, len(files.initrd), memory=profile.memory)
-        key = (rules, profile.kernel_form, address)
+        key = (rules, profile.kernel_form, address if profile.kernel_form is KernelForm.PATCHED else None)
         if key not in self._kernels:
             image = files.kernel if profile.kernel_form is KernelForm.RAW else self._patched(profile.memory)
             self._kernels[key] = _LoadedKernel(
@@ -208,6 +266,10 @@ class Measurer:
         return self._load_options[argument]
 
 
+def _register(event: ExpectedEvent) -> str:
+    return event.register
+
+
 def check_predictions(values: ReferenceValues) -> None:
     """RegisterDiffersError unless every prediction's events replay to its registers and its MRTD is its page order's.
 
@@ -216,8 +278,11 @@ def check_predictions(values: ReferenceValues) -> None:
     for prediction in values.predictions:
         expected = registers_of(values.mrtd[prediction.profile.page_order], prediction.events)
         if prediction.registers != expected:
+            stated, given = asdict(prediction.registers), asdict(expected)
+            name = next(register for register in given if stated[register] != given[register])
             raise RegisterDiffersError(
-                f"profile {prediction.profile.name!r}: stated {prediction.registers}, its events give {expected}",
+                f"profile {prediction.profile.name!r}: {name} is stated as {stated[name] or 'not predicted'}, "
+                f"its events give {given[name] or 'nothing that could be predicted'}",
                 hint="the document was edited or damaged after it was made",
             )
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 from builder.errors import DocumentError
 from builder.measure.acpi.blobs import MAX_VCPUS
+from builder.measure.boot.program import BootProgram, boot_program
 from builder.measure.firmware.build import firmware_build
+from builder.measure.firmware.edk2 import checked_edk2
 from builder.measure.firmware.efi_variables import SecureBootKeys
 from builder.measure.firmware.state import secure_boot_of
-from builder.measure.images.kernel_image import kernel_release
 from builder.model.launch_profile import (
     BootFiles,
+    BootMethod,
     BootOptions,
     CcMeasurement,
     FirmwareRules,
@@ -31,11 +33,8 @@ from builder.model.size import format_size
 Version = tuple[int, int, int]
 
 _VERSION = re.compile(r"(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})")
-_EDK2 = re.compile(r"20[0-9]{2}(?:0[1-9]|1[0-2])")
-_RELEASE = re.compile(r"([0-9]{1,5})\.([0-9]{1,5})")
 _OLDEST_VMM = (7, 2, 0)
 _FIRST_UPSTREAM_TDX = (10, 1, 0)
-_FIRST_STUB_WITH_CC = (6, 9)
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def kernel_form_for(version: str, edk2: str) -> tuple[KernelForm, bool]:
     `measurement.md` 6.2: it takes both versions to tell.
     """
     parsed = parse_version(version)
-    new_firmware = _checked_edk2(edk2) >= "202502"
+    new_firmware = checked_edk2(edk2) >= "202502"
     if parsed < (10, 0, 0):
         return KernelForm.PATCHED, parsed[:2] in ((7, 2), (8, 2))
     if new_firmware:
@@ -96,7 +95,7 @@ def firmware_rules(
     Distributions backport: where a build is known to differ, replace the column (`dataclasses.replace`). Before 202302
     the TDX driver extended boot variables into RTMR[1], unlike the TPM driver (edk2 commit e0dcfb31fb; read, not run).
     """
-    tag = _checked_edk2(edk2)
+    tag = checked_edk2(edk2)
     old_tdx_driver = tag < "202302" and cc_measurement is CcMeasurement.PRESENT
     return FirmwareRules(
         edk2=tag,
@@ -109,12 +108,6 @@ def firmware_rules(
         secure_boot_variable=secure_boot_variable,
         cc_measurement=cc_measurement,
     )
-
-
-def _checked_edk2(tag: str) -> str:
-    if not _EDK2.fullmatch(tag):
-        raise DocumentError(f"edk2 tag {tag!r} is not of the form YYYYMM", hint="write 202502 for edk2-stable202502")
-    return tag
 
 
 def launch_profiles(
@@ -132,21 +125,21 @@ def launch_profiles(
     finds those instead; where it does not tell, absent is assumed, with a caveat. DocumentError for versions, kernels
     and shapes that no rule covers.
     """
-    _checked_edk2(edk2)
+    checked_edk2(edk2)
     build = firmware_build(files.firmware)
     known = secure_boot_variable or secure_boot_of(files.firmware, build, edk2=edk2, keys=keys)
     rules = firmware_rules(
         edk2, secure_boot_variable=known or SecureBootVariable.ABSENT, cc_measurement=build.cc_measurement
     )
-    release = kernel_release(files.kernel)
+    program = boot_program(files)
     machine = vmm_rules(vmm.version)
-    form, confirmed = kernel_form_for(vmm.version, edk2)
+    form, confirmed = _form_of(program, vmm.version, edk2)
     caveats = (
         *_firmware_caveats(rules, known=known is not None),
         *machine.caveats,
         *(() if confirmed else ("kernel_form_unverified",)),
         *_machine_caveats(vmm.machine),
-        *_stub_caveats(release),
+        *program.caveats,
     )
     return tuple(
         LaunchProfile(
@@ -156,12 +149,18 @@ def launch_profiles(
             memory=memory,
             page_order=machine.page_order,
             kernel_form=form,
-            kernel_release=release,
+            kernel_release=program.release,
             firmware=rules,
             caveats=caveats,
+            boot=program.method,
         )
         for vcpus, memory in shapes
     )
+
+
+def _form_of(program: BootProgram, version: str, edk2: str) -> tuple[KernelForm, bool]:
+    """As `kernel_form_for`; QEMU rewrites nothing but Linux kernels."""
+    return kernel_form_for(version, edk2) if program.method is BootMethod.KERNEL else (KernelForm.RAW, True)
 
 
 def _name(vcpus: int, memory: int) -> str:
@@ -185,11 +184,3 @@ def _machine_caveats(machine: str) -> Iterator[str]:
     options = {option.partition("=")[0] for option in machine.split(",")}
     if not {"pic", "smm"} <= options:
         yield "machine_defaults"
-
-
-def _stub_caveats(release: str) -> Iterator[str]:
-    match = _RELEASE.match(release)
-    if match is None:
-        yield "linux_stub_unknown"
-    elif (int(match[1]), int(match[2])) < _FIRST_STUB_WITH_CC:
-        yield "linux_stub_without_cc"

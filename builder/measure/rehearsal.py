@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+from itertools import zip_longest
 
 from builder.errors import DocumentError
 from builder.measure.acpi.blobs import LOADER_FILE, RSDP_FILE, TABLES_FILE, TPM_LOG_FILE, AcpiBlobs, check_acpi
@@ -28,16 +29,17 @@ from builder.model.event import (
 )
 from builder.model.launch_profile import FirmwareRules
 from builder.model.reference_values import PREDICTED_REGISTERS, Prediction
-from builder.model.rehearsal import BootEnd, EventVerdict, Rehearsal, RehearsedEvent
+from builder.model.rehearsal import FAILURES, BootEnd, EventVerdict, Rehearsal, RehearsedEvent
 
 _ONLY_A_TD = {EV_EFI_HANDOFF_TABLES2, EV_EFI_PLATFORM_FIRMWARE_BLOB2}
 _ONLY_A_TD_NOTE = "measured in a TD only"
 _EV_EFI_PLATFORM_FIRMWARE_BLOB = 0x80000008
-_OF_PCR_0 = {EV_S_CRTM_VERSION, _EV_EFI_PLATFORM_FIRMWARE_BLOB, EV_EFI_PLATFORM_FIRMWARE_BLOB2}
+OF_PCR_0 = {EV_S_CRTM_VERSION, _EV_EFI_PLATFORM_FIRMWARE_BLOB, EV_EFI_PLATFORM_FIRMWARE_BLOB2}
 _ACPI_FILES = (LOADER_FILE, RSDP_FILE, TABLES_FILE)
 _SEPARATED_PCRS = range(7)
 _TPM_LOG = bytes(1 << 16)  # `measurement.md` 5.7: QEMU's file, which OVMF does not write
 _WITH_TPM = "read from the same machine with a TPM, as the rehearsed one has it"
+_WITHOUT_PLACE = "behind events that nobody can count: it has no place that could be compared"
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ class _Observed:
     event: ParsedEvent
 
 
+_Pair = tuple[ExpectedEvent | None, _Observed | None]
+
+
 def rehearsal_of(prediction: Prediction, observation: BootObservation, *, text_wanted: bool = False) -> Rehearsal:
     """The prediction of a direct boot under QEMU beside the boot.
 
@@ -79,7 +84,13 @@ def rehearsal_of(prediction: Prediction, observation: BootObservation, *, text_w
         end=observation.end,
         left_boot_services=left_boot_services(log),
         ready=observation.end is BootEnd.TEXT_SEEN if text_wanted else None,
+        open_registers=tuple(each for each in PREDICTED_REGISTERS if prediction_is_open(prediction.of_register(each))),
     )
+
+
+def prediction_is_open(events: Iterable[ExpectedEvent]) -> bool:
+    """Whether one of the events stands for any number of events, so that what follows it cannot be compared."""
+    return any(_repeats(event) for event in events)
 
 
 def rehearsed_events(prediction: Prediction, log: Log, acpi: AcpiBlobs) -> tuple[RehearsedEvent, ...]:
@@ -98,7 +109,7 @@ def rehearsed_events(prediction: Prediction, log: Log, acpi: AcpiBlobs) -> tuple
             for register in PREDICTED_REGISTERS
             for row in (
                 *_td_only(prediction, register),
-                *_compared(
+                *_of_register(
                     [event for event in expected if event.register == register],
                     [each for each in observed if each.register == register],
                     register,
@@ -116,7 +127,7 @@ def rehearsed_prediction(prediction: Prediction, acpi: AcpiBlobs) -> tuple[Expec
             f"profile {prediction.profile.name!r}: its platform builds ACPI tables of its own",
             hint="only machines that QEMU emulates can be rehearsed",
         )
-    events = [event for event in prediction.events if not _is_td_only(event)]
+    events = [event for event in prediction.events if not only_a_td(event)]
     places = [place for place, event in enumerate(events) if _is_acpi(event)]
     if not places:
         return tuple(events)
@@ -152,7 +163,8 @@ def _is_separation(events: Sequence[ParsedEvent]) -> bool:
     )
 
 
-def _is_td_only(event: ExpectedEvent) -> bool:
+def only_a_td(event: ExpectedEvent) -> bool:
+    """Whether no machine with a TPM measures the event: TD HOB and variable store."""
     return event.register == "rtmr0" and event.event_type in _ONLY_A_TD
 
 
@@ -172,28 +184,51 @@ def _acpi_events(acpi: AcpiBlobs, vcpus: int) -> Iterator[PredictedEvent]:
 
 def _td_only(prediction: Prediction, register: str) -> Iterator[RehearsedEvent]:
     for event in prediction.of_register(register):
-        if _is_td_only(event):
+        if only_a_td(event):
             yield replace(_row(event, None), verdict=EventVerdict.NOT_REHEARSABLE, note=_ONLY_A_TD_NOTE)
+
+
+def _of_register(
+    expected: Sequence[ExpectedEvent], observed: Sequence[_Observed], register: str
+) -> Iterator[RehearsedEvent]:
+    """All of a register, or what comes before an event that stands for any number: after it nothing has a place."""
+    end = next((place for place, event in enumerate(expected) if _repeats(event)), None)
+    if end is None:
+        yield from _compared(expected, observed, register)
+        return
+    rows = list(_compared(expected[:end], observed, register))
+    places = [place for place, row in enumerate(rows) if row.verdict is not EventVerdict.EXTRA]
+    yield from rows[: places[-1] + 1 if places else 0]  # what was measured after the last of them may be any of those
+    for event in expected[end:]:
+        note = event.reason if isinstance(event, UnpredictedEvent) else _WITHOUT_PLACE
+        yield replace(_row(event, None), verdict=EventVerdict.NOT_DERIVABLE, note=note)
+
+
+def _repeats(event: ExpectedEvent) -> bool:
+    return isinstance(event, UnpredictedEvent) and event.repeats
 
 
 def _compared(
     expected: Sequence[ExpectedEvent], observed: Sequence[_Observed], register: str
 ) -> Iterator[RehearsedEvent]:
+    """Side by side where the log begins as predicted, so that alignment, which guesses, never makes a failure."""
+    pairs: Iterable[_Pair] = zip_longest(expected, observed)
+    beginning = list(zip(expected, observed, strict=False))
+    if len(observed) < len(expected) or any(_verdict(one, other.event) in FAILURES for one, other in beginning):
+        pairs = _paired(expected, observed)
+    for one, other in pairs:
+        yield replace(_row(one, other.event if other else None), register=register)
+
+
+def _paired(expected: Sequence[ExpectedEvent], observed: Sequence[_Observed]) -> Iterator[_Pair]:
     """Equal events are aligned first, so that one that is missing or too many does not make all after it differ."""
     keys = [_key(event) for event in expected], [(each.event.event_type, each.event.digest) for each in observed]
     for equal, of_expected, of_observed in _aligned(*keys):
         left, right = expected[of_expected], observed[of_observed]
-        if equal:
-            pairs: Iterable[tuple[ExpectedEvent | None, _Observed | None]] = zip(left, right, strict=True)
-        else:
-            pairs = _paired_by_type(left, right)
-        for one, other in pairs:
-            yield replace(_row(one, other.event if other else None), register=register)
+        yield from zip(left, right, strict=True) if equal else _paired_by_type(left, right)
 
 
-def _paired_by_type(
-    expected: Sequence[ExpectedEvent], observed: Sequence[_Observed]
-) -> Iterator[tuple[ExpectedEvent | None, _Observed | None]]:
+def _paired_by_type(expected: Sequence[ExpectedEvent], observed: Sequence[_Observed]) -> Iterator[_Pair]:
     types = [event.event_type for event in expected], [each.event.event_type for each in observed]
     for equal, of_expected, of_observed in _aligned(*types):
         left, right = expected[of_expected], observed[of_observed]
@@ -235,10 +270,11 @@ def _verdict(expected: ExpectedEvent | None, observed: ParsedEvent | None) -> Ev
         return EventVerdict.MISSING
     if expected is None:
         return EventVerdict.EXTRA
+    if expected.event_type != observed.event_type:
+        return EventVerdict.DIFFERS
     if isinstance(expected, UnpredictedEvent):
         return EventVerdict.NOT_DERIVABLE
-    same = (expected.event_type, expected.digest) == (observed.event_type, observed.digest)
-    return EventVerdict.AGREES if same else EventVerdict.DIFFERS
+    return EventVerdict.AGREES if expected.digest == observed.digest else EventVerdict.DIFFERS
 
 
 def _note(expected: ExpectedEvent | None) -> str:
@@ -253,6 +289,6 @@ def _note(expected: ExpectedEvent | None) -> str:
 
 def _without_register(event: ParsedEvent) -> RehearsedEvent:
     """An event of a PCR that no register stands for: the firmware's volumes in PCR 0, or one that nobody expects."""
-    known = event.index == 0 and event.event_type in _OF_PCR_0
+    known = event.index == 0 and event.event_type in OF_PCR_0
     verdict = EventVerdict.TPM_ONLY if known else EventVerdict.EXTRA
     return RehearsedEvent(None, event.event_type, event.name, None, event.digest, verdict, f"PCR {event.index}")

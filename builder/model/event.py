@@ -17,6 +17,7 @@ EV_EFI_VARIABLE_BOOT = 0x80000002
 EV_EFI_BOOT_SERVICES_APPLICATION = 0x80000003
 EV_EFI_GPT_EVENT = 0x80000006
 EV_EFI_ACTION = 0x80000007
+EV_EFI_HANDOFF_TABLES = 0x80000009
 EV_EFI_PLATFORM_FIRMWARE_BLOB2 = 0x8000000A
 EV_EFI_HANDOFF_TABLES2 = 0x8000000B
 EV_EFI_VARIABLE_AUTHORITY = 0x800000E0
@@ -51,7 +52,7 @@ EVENT_TYPE_NAMES: Mapping[int, str] = {
     EV_EFI_GPT_EVENT: "EV_EFI_GPT_EVENT",
     EV_EFI_ACTION: "EV_EFI_ACTION",
     0x80000008: "EV_EFI_PLATFORM_FIRMWARE_BLOB",
-    0x80000009: "EV_EFI_HANDOFF_TABLES",
+    EV_EFI_HANDOFF_TABLES: "EV_EFI_HANDOFF_TABLES",
     EV_EFI_PLATFORM_FIRMWARE_BLOB2: "EV_EFI_PLATFORM_FIRMWARE_BLOB2",
     EV_EFI_HANDOFF_TABLES2: "EV_EFI_HANDOFF_TABLES2",
     0x8000000C: "EV_EFI_VARIABLE_BOOT2",
@@ -112,12 +113,15 @@ class UnpredictedEvent:
     """An event that the boot leads to and whose digest no rule here derives: its register cannot be predicted.
 
     Never guessed, never taken from a log of the guest: whoever compares a register that has one, compares nothing.
+    `repeats` says that it stands for any number of events of any type, none included, so that what comes after it in
+    its register has no place that could be compared.
     """
 
     register: str
     event_type: int
     name: str
     reason: str
+    repeats: bool = False
 
     @property
     def type_name(self) -> str:

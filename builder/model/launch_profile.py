@@ -4,7 +4,7 @@ A rule that is not known for certain is not left out: the profile carries a cave
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -56,14 +56,42 @@ class InitrdArgument(StrEnum):
     PREFIX = "prefix"
 
 
+class BootMethod(StrEnum):
+    """What the VMM starts the firmware with: a Linux kernel, a unified kernel image in its place, or a disk alone."""
+
+    KERNEL = "kernel"
+    UKI = "uki"
+    DISK = "disk"
+
+
+@dataclass(frozen=True)
+class DiskFiles:
+    """What is read of a disk besides the loader that its firmware starts.
+
+    `partition_table` is the data of EV_EFI_GPT_EVENT. `next_image` is what the loader starts: the UKI of systemd-boot's
+    menu, `grubx64.efi` of shim; None if that is not known. `loader_conf` is systemd-boot's configuration, None if there
+    is none; `beside` names files that a UKI's stub would take in addition to what is in the UKI.
+    """
+
+    partition_table: bytes = field(repr=False)
+    next_image: bytes | None = field(default=None, repr=False)
+    loader_conf: bytes | None = None
+    beside: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class BootFiles:
-    """What a TD is started with by direct kernel boot: the bytes of its files, and its command line as QEMU gets it."""
+    """What a TD is started with: the bytes of its files, and its command line as QEMU gets it.
+
+    `kernel` is the EFI program that the firmware starts first: the kernel or UKI that QEMU is given, or with `disk` the
+    loader of that disk. A UKI's `command_line` is load options besides its own, empty if none are given.
+    """
 
     firmware: bytes
     kernel: bytes
     initrd: bytes | None
     command_line: str
+    disk: DiskFiles | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +125,8 @@ class FirmwareRules:
 class LaunchProfile:
     """One machine shape under one VMM with one firmware. `memory` in bytes; `caveats` are keys of CAVEATS.
 
-    `kernel_release` is what the kernel file says of itself, empty if it says nothing; only caveats depend on it.
+    `kernel_release` is what the kernel says of itself, that inside a UKI too; empty if it says nothing or is not known.
+    Only caveats depend on it. `kernel_form` is raw for whatever is no Linux kernel: nobody rewrites that.
     """
 
     name: str
@@ -109,6 +138,7 @@ class LaunchProfile:
     kernel_release: str
     firmware: FirmwareRules
     caveats: tuple[str, ...]
+    boot: BootMethod = BootMethod.KERNEL
 
 
 CAVEATS: Mapping[str, str] = {
@@ -156,6 +186,30 @@ CAVEATS: Mapping[str, str] = {
         "The kernel does not tell its release. Before Linux 6.9 the EFI stub does not measure the command line and "
         "the initrd in a TD, and RTMR2 stays zero."
     ),
+    "uki_stub_without_cc": (
+        "Before version 256, systemd-stub measures to a TPM only. In a TD without one, RTMR2 holds nothing of the UKI "
+        "but what its kernel measures."
+    ),
+    "uki_stub_cc_unverified": (
+        "That this version of systemd-stub extends RTMR2 with what it measures to a TPM was read in its source, and "
+        "seen in an emulated boot with a TPM at most; no log of a TD confirmed it."
+    ),
+    "uki_stub_not_booted": (
+        "This version of systemd-stub was not booted under emulation: its rules are those of the source, and of the "
+        "versions before and after it."
+    ),
+    "uki_files_beside_it": (
+        "The prediction holds where the partition has no addons, credentials or extensions for this UKI."
+    ),
+    "disk_as_given": (
+        "The values hold while the disk is as it was measured, and is the first boot option that starts: a guest that "
+        "grows its partitions or changes its EFI system partition measures something else at its next boot, and so "
+        "does one with another disk to boot from."
+    ),
+    "disk_menu_untouched": (
+        "The prediction holds for the entry that the boot menu starts by itself: who picks or edits another one at the "
+        "menu changes RTMR1 and RTMR2."
+    ),
 }
 
 
@@ -192,4 +246,5 @@ def parse_launch_profile(document: dict[str, Any]) -> LaunchProfile:
         kernel_release=document["kernel_release"],
         firmware=rules,
         caveats=tuple(document["caveats"]),
+        boot=BootMethod(document["boot"]),
     )

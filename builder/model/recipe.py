@@ -199,6 +199,7 @@ def _check(recipe: Recipe, what: str) -> None:
             f"{what}: $.legs.require: unknown axis {unknown[0]!r}", hint=f"known axes: {', '.join(AXES)}"
         )
     _check_command_line(recipe.command_line, what)
+    _check_ready_text(recipe, what)
 
 
 def _check_command_line(text: str, what: str) -> None:
@@ -214,4 +215,14 @@ def _check_command_line(text: str, what: str) -> None:
     if not any(name == "root_hash" for _, name, _, _ in fields):
         raise DocumentError(
             f"{what}: $.command_line: has no {{root_hash}}, so the root file system would not be measured"
+        )
+
+
+def _check_ready_text(recipe: Recipe, what: str) -> None:
+    """Linux says its command line on the console long before anything works."""
+    written = recipe.command_line.format(**{name: f"{{{name}}}" for name in PLACEHOLDERS})
+    if recipe.ready_text is not None and recipe.ready_text in written:
+        raise DocumentError(
+            f"{what}: $.rehearse.until: {recipe.ready_text!r} is in the command line, which the kernel says by itself",
+            hint="wait for a text that only the working guest says",
         )

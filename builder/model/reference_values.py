@@ -165,14 +165,14 @@ def event_document(event: ExpectedEvent) -> dict[str, Any]:
     """One event as plain values; its digest is None where it could not be predicted."""
     common = {"register": event.register, "type": event.event_type, "name": event.name}
     if isinstance(event, UnpredictedEvent):
-        return {**common, "digest": None, "reason": event.reason}
+        return {**common, "digest": None, "reason": event.reason, "repeats": event.repeats}
     return {**common, "digest": event.digest, "input": event.input}
 
 
 def _event(entry: dict[str, Any]) -> ExpectedEvent:
     common = (entry["register"], entry["type"], entry["name"])
     if entry["digest"] is None:
-        return UnpredictedEvent(*common, entry["reason"])
+        return UnpredictedEvent(*common, entry["reason"], entry["repeats"])
     return PredictedEvent(*common, entry["digest"], entry["input"])
 
 

@@ -21,7 +21,8 @@ class EventVerdict(StrEnum):
     TPM_ONLY = "TPM only"  # no register of a TD gets it
 
 
-_DIFFERENCES = (EventVerdict.DIFFERS, EventVerdict.EXTRA)
+_DIFFERENCES = frozenset((EventVerdict.DIFFERS, EventVerdict.EXTRA))
+FAILURES = _DIFFERENCES | {EventVerdict.MISSING}
 
 
 class BootEnd(StrEnum):
@@ -32,6 +33,9 @@ class BootEnd(StrEnum):
     RESET = "reset"
     STAYED_UP = "stayed up"  # it left boot services and went on running
     TIME_LIMIT = "time limit"
+
+
+_CUT_OFF = (BootEnd.TEXT_SEEN, BootEnd.TIME_LIMIT)  # by us, wherever the guest was
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Rehearsal:
     """The outcome for one launch profile. `programs` are the emulators by name, with the versions they state.
 
     `left_boot_services` is whether the firmware had nothing left to measure; `ready` whether the text that was asked
-    for came, None if none was asked for.
+    for came, None if none was asked for. `open_registers` were not compared to their end: nobody knows how many events
+    something in them stands for.
     """
 
     profile: str
@@ -71,11 +76,12 @@ class Rehearsal:
     end: BootEnd
     left_boot_services: bool
     ready: bool | None = None
+    open_registers: tuple[str, ...] = ()
 
     @property
     def failures(self) -> tuple[RehearsedEvent, ...]:
         """The events that were not measured as predicted."""
-        return tuple(event for event in self.events if event.verdict in (*_DIFFERENCES, EventVerdict.MISSING))
+        return tuple(event for event in self.events if event.verdict in FAILURES)
 
     def counts(self) -> dict[str, int]:
         """How many events have each verdict that occurs, in the order of EventVerdict."""
@@ -86,15 +92,24 @@ class Rehearsal:
     def status(self) -> ExitStatus:
         """REGISTER_DIFFERS for any failure; NOT_PROVEN if the boot did not come far enough to tell, or get ready.
 
-        Events that a time limit cut off are no difference. A rehearsal in which nothing was compared proves nothing.
+        OK only if the guest left boot services: before, the firmware may measure more. Events that are missing because
+        we ended the boot are no difference. A rehearsal in which nothing was compared proves nothing.
         """
-        cut_off = self.end is BootEnd.TIME_LIMIT and not self.left_boot_services
+        cut_off = not self.left_boot_services and self.end in _CUT_OFF
         verdicts = {event.verdict for event in self.events}
-        if verdicts.intersection(_DIFFERENCES) or (EventVerdict.MISSING in verdicts and not cut_off):
+        if verdicts & _DIFFERENCES or (EventVerdict.MISSING in verdicts and not cut_off):
             return ExitStatus.REGISTER_DIFFERS
-        if cut_off or self.ready is False or EventVerdict.AGREES not in verdicts:
+        if not self.left_boot_services or self.ready is False or EventVerdict.AGREES not in verdicts:
             return ExitStatus.NOT_PROVEN
         return ExitStatus.OK
+
+    @property
+    def statuses(self) -> list[ExitStatus]:
+        """Every status that applies: that of what can be compared, and NOT_PROVEN where a register was not, to its end.
+
+        A release is content with `status`, because it lists what is not derivable.
+        """
+        return [self.status, *((ExitStatus.NOT_PROVEN,) if self.open_registers else ())]
 
 
 def rehearsal_document(rehearsal: Rehearsal) -> dict[str, Any]:
@@ -103,6 +118,7 @@ def rehearsal_document(rehearsal: Rehearsal) -> dict[str, Any]:
         **_head(rehearsal),
         "end": str(rehearsal.end),
         "ready": rehearsal.ready,
+        "open_registers": list(rehearsal.open_registers),
         "events": [
             {
                 **_event(event),

@@ -144,6 +144,11 @@ def _unverified(document: Any, data: bytes, what: str) -> tuple[ReferenceValues,
     result = document.get("result")
     if document.get("verb") == "measure" and isinstance(result, dict) and "reference_values" in result:
         return parse_reference_values(result["reference_values"], what=what), None, "the output of `measure`"
+    if document.get("verb") == "measure" and isinstance(result, dict) and "platform_values" in result:
+        raise DocumentError(
+            f"{what}: predictions for a platform, with which logs are not compared yet",
+            hint="compare `tdx-builder eventlog show` with its events by hand",
+        )
     if "profiles" in document:
         return parse_reference_values(document, what=what), None, "Reference Values"
     raise _unknown(what)

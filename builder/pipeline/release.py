@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from builder import __version__
 from builder.attest.dsse import Signer, encode_envelope, sign_payload
@@ -17,6 +18,7 @@ from builder.attest.provenance import leg_provenance
 from builder.attest.release import PREDICATE_TYPE, ReleaseContent, RunRecord, release_digest, release_predicate
 from builder.attest.statement import encode_statement, statement
 from builder.encoding.canonical_json import encode_readable
+from builder.encoding.schema import validate
 from builder.errors import BytesDifferError, DocumentError
 from builder.model.build_info import AxisComparison
 from builder.model.comparison import Comparison, comparison_document
@@ -25,12 +27,14 @@ from builder.model.rehearsal import Rehearsal, rehearsal_record
 from builder.pipeline.inputs import RecipeDirectory
 from builder.pipeline.legs import ARTIFACTS, Explain, Leg, compare, compare_variations
 from builder.pipeline.measure import COMMAND_LINE, parse_command_line
+from builder.pipeline.rehearse import DIRECTORY, require_rehearsed
+from builder.verify.rehearsal import check_rehearsal
 
 MANIFEST = "manifest.json"
 COMPARISON = "comparison.json"
 
 Measure = Callable[[Leg], ReferenceValues]
-Rehearse = Callable[[Leg, ReferenceValues], Rehearsal]  # raises an error unless the outcome is good
+Rehearse = Callable[[Leg, ReferenceValues], Rehearsal]
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def release(
     """Publish the release of two legs; with None for `rehearse` the manifest says that it was not rehearsed.
 
     LegsDifferError (exit 1), RegisterDiffersError (exit 6), NotProvenError (exit 8) and the errors of measuring,
-    rehearsing and signing leave nothing published.
+    rehearsing and signing leave nothing published. So do a rehearsal that did not pass, and VerificationError or
+    DocumentError for one that `verify` would refuse: it is of other values, or does not fit the schema.
     """
     require_unpublished(order)
     a, b = legs
@@ -98,10 +103,19 @@ def release(
     axes = compare_variations(a, b, order.recipe.recipe.required_axes)
     values = measure(a)
     rehearsal = rehearse(a, values) if rehearse is not None else None
+    if rehearsal is not None:
+        require_rehearsed(rehearsal, order.out / DIRECTORY)
     predicate = release_predicate(_content(order, a, values), _run_record(order, legs, axes, rehearsal))
+    _check_predicate(predicate, values)
     payload = encode_statement(statement(a.record.artifacts, PREDICATE_TYPE, predicate))
     path = _publish(manifest_path(order), encode_envelope(sign_payload(payload, [order.signer])))
     return PublishedRelease(path, release_digest(predicate), values, axes, rehearsal)
+
+
+def _check_predicate(predicate: dict[str, Any], values: ReferenceValues) -> None:
+    """What is signed is what the schema and `verify` accept, whoever made the parts."""
+    validate(predicate, schema_name="release-v1", what=MANIFEST)
+    check_rehearsal(predicate["run"], values, what=MANIFEST)
 
 
 def _content(order: ReleaseOrder, leg: Leg, values: ReferenceValues) -> ReleaseContent:

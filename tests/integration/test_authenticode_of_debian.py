@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import lief
 import pytest
 
 from builder.measure.boot.shim import default_shim_lists
 from builder.measure.images.authenticode import authenticode_digest
 from tests.integration.debian import debian_files
-
-lief = pytest.importorskip("lief", reason="the package lief, which the extra `test` installs, is not installed")
 
 pytestmark = pytest.mark.network
 

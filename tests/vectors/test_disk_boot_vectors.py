@@ -57,7 +57,7 @@ def test_rtmr1_of_a_disk_boot_has_the_predicted_order(vectors: Path, name: str) 
     (table,) = (event for event in events if event.event_type == EV_EFI_GPT_EVENT)
     images = [event for event in events if event.event_type == EV_EFI_BOOT_SERVICES_APPLICATION]
     chain = [image_event(str(position), kernel(bytes((position,)))) for position in range(len(images))]
-    expected = disk_boot_events(rules, gpt=parse_gpt_event(table.data), chain=chain)
+    expected = disk_boot_events(rules, gpt=parse_gpt_event(table.data), chain=chain, boot_variables=())
     assert [event.event_type for event in expected] == [event.event_type for event in events]
     for wanted, found in zip(expected, events, strict=True):
         assert isinstance(wanted, PredictedEvent)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from builder.measure import (
+    CloudHypervisorLaunch,
     ParsedEvent,
     PredictedEvent,
     TdvfMetadata,
+    cloud_hypervisor_prediction,
     data_matches_digest,
     parse_ccel,
     parse_tdvf,
@@ -25,7 +27,7 @@ from builder.measure.platforms.td_shim import TdShimBoot, td_shim_events
 from builder.measure.platforms.td_shim_hob import CloudHypervisorMachine, acpi_tables_of, td_shim_hob_list
 from builder.model.digest import sha384_hex
 from builder.model.event import UnpredictedEvent
-from tests.fakes.boot_files import SECTIONS_S, SECTIONS_S2, SECTIONS_S3, SECTIONS_TD_SHIM, Firmware
+from tests.fakes.boot_files import SECTIONS_S, SECTIONS_S2, SECTIONS_S3, SECTIONS_TD_SHIM, Firmware, bzimage
 from tests.fakes.section_layouts import HOBS_S, HOBS_S2, VIRTEE
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -152,6 +154,20 @@ def test_td_shims_events_are_those_of_its_log(vectors: Path) -> None:
     payload = dataclasses.replace(events[3], digest=TD_SHIM_LOG[3][2])
     logged = [PredictedEvent(register, kind, "", digest, "") for register, kind, digest in TD_SHIM_LOG]
     assert replay([*events[:3], payload, events[4]]) == replay(logged)
+
+
+def test_rtmr0_of_a_td_shim_log_is_predicted_from_the_list_and_from_its_tables(vectors: Path) -> None:
+    data = (vectors / CLOUD_HYPERVISOR_LIST).read_bytes()
+    logged = replay([PredictedEvent(register, kind, "", digest, "") for register, kind, digest in TD_SHIM_LOG])["rtmr0"]
+    bare = CloudHypervisorLaunch(TD_SHIM, bzimage(), "root=/dev/vda1 console=hvc0 rw", GIB)
+    given = cloud_hypervisor_prediction(dataclasses.replace(bare, hob_list=data))
+    assert given.registers.rtmr0 == logged
+    assert "td_shim_hob_of_another_machine" not in given.caveats
+    tables = acpi_tables_of(parse_hob_list(data))
+    built = dataclasses.replace(bare, acpi_tables=tables, version="34.0")
+    assert cloud_hypervisor_prediction(built).registers.rtmr0 == logged
+    for wrong in ({"memory": 2 * GIB}, {"version": "44.0"}, {"physical_bits": 48}):
+        assert cloud_hypervisor_prediction(dataclasses.replace(built, **wrong)).registers.rtmr0 != logged
 
 
 def test_a_real_firmware_of_ovmf_has_no_section_of_td_shim(vectors: Path) -> None:

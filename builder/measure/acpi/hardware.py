@@ -16,6 +16,7 @@ PORT_WINDOW = 32 * GIB  # what OVMF reserves for a root port: 1/256 of its own w
 MMCONFIG, MMCONFIG_BEFORE_202305 = 0xE0000000, 0xB0000000  # edk2 commit 82c1aa87f9 (`acpi.md` 2.4)
 _LOW_MEMORY_LIMIT, _LOW_MEMORY_SPLIT = 0xB0000000, 0x80000000
 MAX_ROOT_DEVICES = 26
+_PHYSICAL_BITS = 46  # of the CPU, the only number that is known here (`acpi.md` 2.5)
 _CHIPSET = frozenset((0x00, 0xF8, 0xFA, 0xFB))  # host bridge, LPC, SATA, SMBus
 
 
@@ -132,6 +133,11 @@ class AcpiMachine:
             yield f"memory of {self.memory} bytes with a {window}"
         if 4 * GIB + self.memory - self.low_memory > self.window_base:
             yield f"memory of {self.memory >> 30} GiB would reach into the 64-bit PCI window at {self.window_base:#x}"
+        if _aligned(4 * GIB + self.memory - self.low_memory) + self.window_size > 1 << _PHYSICAL_BITS:
+            yield (
+                f"a 64-bit PCI window of {self.window_size >> 30} GiB behind {self.memory >> 30} GiB of memory, which "
+                f"does not fit into {_PHYSICAL_BITS} address bits"
+            )
         if self.mmconfig not in (MMCONFIG, MMCONFIG_BEFORE_202305):
             yield f"MMCONFIG at {self.mmconfig:#x}, which is no place where OVMF puts it"
         if self.low_memory >= self.mmconfig:
@@ -171,6 +177,11 @@ class AcpiMachine:
                 f"{len(self.root_ports)} root ports with a 64-bit PCI window of {self.window_size >> 30} GiB: those of"
                 f" the ports take {wanted >> 30} GiB"
             )
+
+
+def _aligned(address: int) -> int:
+    """Where QEMU begins to look for the 64-bit hole: RAM's end, rounded up to a GiB."""
+    return -(-address // GIB) * GIB
 
 
 def _wrong_places(places: Sequence[int], limit: int) -> bool:

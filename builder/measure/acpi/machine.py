@@ -24,6 +24,7 @@ from builder.measure.acpi.hardware import (
 )
 from builder.measure.acpi.topology import EXPANDER, PlacedDevice, place_devices
 from builder.measure.acpi.windows import check_unknown_bars, pci_windows, rounded
+from builder.measure.firmware.edk2 import checked_edk2
 from builder.model.recipe import VmmSpec
 
 __all__ = ["AcpiMachine", "AcpiProfile", "Expander", "PciFunction", "acpi_machine", "acpi_profile", "dstack_machine"]
@@ -45,7 +46,6 @@ _MODELS = (
 _MODEL_VERSION = re.compile(r"(-v[0-9]{1,2})?", re.ASCII)
 _OTHER_MACHINE = ("vendor", "pdpe1gb", "-pdpe1gb", "+pdpe1gb", "host-phys-bits", "phys-bits")  # features that decide
 _PHYSICAL_BITS = "phys-bits=46"
-_EDK2 = re.compile("20[0-9]{2}(0[1-9]|1[0-2])")
 _FIRST_WINDOW, _FIRST_MMCONFIG = "202211", "202305"  # edk2 commits ecb778d0ac, 82c1aa87f9
 _DSTACK_EXPANDER = Expander(devfn=0x80, bus=5, node=0)
 
@@ -178,9 +178,7 @@ def _serial(devices: tuple[str, ...]) -> bool:
 
 
 def _mmconfig(edk2: str) -> int:
-    if not _EDK2.fullmatch(edk2):
-        raise DocumentError(f"edk2 tag {edk2!r} is not of the form YYYYMM", hint="write 202502 for edk2-stable202502")
-    if edk2 < _FIRST_WINDOW:
+    if checked_edk2(edk2) < _FIRST_WINDOW:
         raise DocumentError(
             f"edk2 {edk2}: before {_FIRST_WINDOW} its 64-bit PCI window was placed by another rule, which is not here",
             hint=READ_HINT,

@@ -59,6 +59,11 @@ def default_shim_lists(shim: bytes) -> ShimLists:
     return ShimLists(keys or nothing, revoked or nothing, _TRUSTED)
 
 
+def is_shim(image: bytes) -> bool:
+    """Whether an EFI program has the section of a shim. DocumentError if it is no PE image."""
+    return any(section.name == _SECTION for section in parse_pe_image(image).sections)
+
+
 def shim_events(
     shim: bytes, *, lists: ShimLists | None = None, authorities: Sequence[EfiVariable] | None = None
 ) -> tuple[ExpectedEvent, ...]:
@@ -99,7 +104,7 @@ def _list_event(name: str, content: bytes) -> PredictedEvent:
 def _authority_events(authorities: Sequence[EfiVariable] | None) -> tuple[ExpectedEvent, ...]:
     if authorities is None:
         reason = "SbatLevel and others follow from shim's version, what is stored, and secure boot; they are not given"
-        return (UnpredictedEvent("rtmr0", EV_EFI_VARIABLE_AUTHORITY, "SbatLevel", reason),)
+        return (UnpredictedEvent("rtmr0", EV_EFI_VARIABLE_AUTHORITY, "SbatLevel", reason, repeats=True),)
     return tuple(
         PredictedEvent("rtmr0", EV_EFI_VARIABLE_AUTHORITY, each.name, variable_digest(each).hex(), "shim, authorities")
         for each in authorities

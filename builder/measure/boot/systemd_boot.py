@@ -16,6 +16,9 @@ from builder.measure.images.loader_info import loader_version
 from builder.model.digest import sha384_hex
 from builder.model.event import EV_EVENT_TAG, ExpectedEvent, PredictedEvent, UnpredictedEvent
 
+# Before, whether it hands on the command line of a UKI as load options, which are measured, was not looked at.
+HANDS_ON_NO_OPTIONS = 257
+
 _NAME = "loader.conf"
 
 
@@ -39,5 +42,5 @@ def _configuration_events(loader_conf: bytes | None, number: int) -> tuple[Expec
         return ()
     if number < TAGS_TO_CC:
         reason = f"not known whether systemd-boot {number} extends RTMR1 with its configuration"
-        return (UnpredictedEvent("rtmr1", EV_EVENT_TAG, _NAME, reason),)
+        return (UnpredictedEvent("rtmr1", EV_EVENT_TAG, _NAME, reason, repeats=True),)
     return (PredictedEvent("rtmr1", EV_EVENT_TAG, _NAME, sha384_hex(loader_conf), _NAME),)

@@ -5,17 +5,18 @@ and measured what is predicted here; that the same goes into RTMRs from 256 on w
 the UKI is covered: addons, credentials and extensions that the stub finds on its partition change RTMR[2].
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from builder.errors import DocumentError
 from builder.measure.images.authenticode import authenticode_digest
+from builder.measure.images.padding import zeros
 from builder.measure.images.pe_image import image_version
 from builder.measure.images.stub_command_line import StubOptions, embedded_command_line, mangle, split_options
 from builder.measure.images.uki import SECTIONS, Uki
 from builder.measure.images.uki_initrd import uki_initrd
-from builder.model.digest import sha384_hex
 from builder.model.event import (
     EV_EFI_BOOT_SERVICES_APPLICATION,
     EV_EVENT_TAG,
@@ -24,24 +25,6 @@ from builder.model.event import (
     PredictedEvent,
     UnpredictedEvent,
 )
-
-UKI_CAVEATS: Mapping[str, str] = {
-    "uki_stub_without_cc": (
-        "Before version 256, systemd-stub measures to a TPM only. In a TD without one, RTMR2 holds nothing of the UKI "
-        "but what its kernel measures."
-    ),
-    "uki_stub_cc_unverified": (
-        "That this version of systemd-stub extends RTMR2 with what it measures to a TPM was read in its source, and "
-        "seen in an emulated boot with a TPM at most; no log of a TD confirmed it."
-    ),
-    "uki_stub_not_booted": (
-        "This version of systemd-stub was not booted under emulation: its rules are those of the source, and of the "
-        "versions before and after it."
-    ),
-    "uki_files_beside_it": (
-        "The prediction holds where the partition has no addons, credentials or extensions for this UKI."
-    ),
-}
 
 # The first versions in which systemd's EFI programs tell a TD what they tell a TPM: tagged events, and SMBIOS tables.
 # The change for tagged events is of the days between 260 and 261.
@@ -90,6 +73,7 @@ class _Run:
 
     version: int
     sections: Mapping[str, bytes]
+    kernel_padding: int
     options: StubOptions
     start: UkiStart
 
@@ -122,16 +106,25 @@ def stub_version(text: str, *, program: str = "systemd-stub") -> int:
 
 
 def stub_caveats(version: int) -> tuple[str, ...]:
-    """The keys of UKI_CAVEATS that go with a prediction for a stub of this version."""
+    """The keys of CAVEATS that go with a prediction for a stub of this version."""
     cc = "uki_stub_cc_unverified" if version >= _MEASURES_TO_CC else "uki_stub_without_cc"
     return (cc, *(() if version in _BOOTED else ("uki_stub_not_booted",)), "uki_files_beside_it")
+
+
+def started_kernel(uki: Uki, load_options: str) -> bytes:
+    """The kernel that a stub starts with these load options, which may choose a profile; errors as in `uki_events`.
+
+    As it is in the file: without the zeros that follow it in memory.
+    """
+    options = split_options(load_options, profiles=stub_version(uki.stub) >= _KNOWS_PROFILES)
+    return uki.profile(options.profile)[".linux"]
 
 
 def uki_events(uki: Uki, start: UkiStart | None = None, *, version: int | None = None) -> Events:
     """The events from the stub's start until the kernel leaves boot services, of RTMR[0], [1] and [2].
 
     `version` stands for the one that the UKI states. The event of the UKI itself, which the firmware measures before
-    it starts it, is not among them (`disk_boot.image_event`). DocumentError for whatever no rule covers. The two
+    it starts it, is not among them (`boot.disk.image_event`). DocumentError for whatever no rule covers. The two
     events of the kernel are those of Linux 6.9 and later (`measurement.md` 7.1).
     """
     start = start or UkiStart()
@@ -139,7 +132,8 @@ def uki_events(uki: Uki, start: UkiStart | None = None, *, version: int | None =
     if number < _KNOWS_PROFILES and uki.ambiguous:
         raise DocumentError(f"UKI: two sections answer to one name, which no rule covers for systemd-stub {number}")
     options = split_options(start.load_options, profiles=number >= _KNOWS_PROFILES)
-    run = _Run(number, uki.profile(options.profile), options, start)
+    sections = uki.profile(options.profile)
+    run = _Run(number, sections, uki.kernel_padding[options.profile], options, start)
     return (
         *((smbios_event(),) if number >= MEASURES_SMBIOS_TO_CC and not start.systemd_boot else ()),
         *(_payload_events(run) if number >= _MEASURES_TO_CC else ()),
@@ -152,7 +146,7 @@ def uki_events(uki: Uki, start: UkiStart | None = None, *, version: int | None =
 def smbios_event() -> UnpredictedEvent:
     """The SMBIOS tables that systemd-boot or else systemd-stub 262 measures, one event each: PCR 1, hence RTMR[0]."""
     reason = "the VMM's SMBIOS tables of type 1 and 11 are measured, which are not given"
-    return UnpredictedEvent("rtmr0", EV_EVENT_TAG, "smbios:type1", reason)
+    return UnpredictedEvent("rtmr0", EV_EVENT_TAG, "smbios:type1", reason, repeats=True)
 
 
 def _payload_events(run: _Run) -> Events:
@@ -169,7 +163,7 @@ def _profile_events(run: _Run) -> Events:
         return ()
     if run.version < TAGS_TO_CC:
         reason = f"not known whether systemd-stub {run.version} extends RTMR2 with the number of the profile"
-        return (UnpredictedEvent("rtmr2", EV_EVENT_TAG, "UKI profile", reason),)
+        return (UnpredictedEvent("rtmr2", EV_EVENT_TAG, "UKI profile", reason, repeats=True),)
     return (_event(EV_EVENT_TAG, "UKI profile", _utf16(str(run.options.profile))),)
 
 
@@ -178,9 +172,14 @@ def _section_events(run: _Run, name: str) -> Events:
     if name not in run.sections or name == _NOT_MEASURED or run.version < _SINCE.get(name, 0):
         return ()
     if name in _CHOSEN_BY_HARDWARE:
-        return (UnpredictedEvent("rtmr2", EV_IPL, name, "measured only if it is for the hardware that the stub sees"),)
+        return (
+            UnpredictedEvent(
+                "rtmr2", EV_IPL, name, "measured only if it is for the hardware that the stub sees", repeats=True
+            ),
+        )
     name_event = _event(EV_IPL, f"{name} (name)", name.encode("ascii") + b"\0")
-    return name_event, _event(EV_IPL, name, run.sections[name])
+    padding = run.kernel_padding if name == ".linux" else 0
+    return name_event, _event(EV_IPL, name, run.sections[name], padding=padding)
 
 
 def _kernel_image_events(run: _Run) -> Events:
@@ -190,10 +189,10 @@ def _kernel_image_events(run: _Run) -> Events:
         raise DocumentError("UKI: a kernel older than Linux 5.8 is started by a handover that no rule here covers")
     if run.start.secure_boot and run.start.shim:
         reason = "depends on the version of shim, and on whether it lets the stub work around secure boot"
-        return (UnpredictedEvent("rtmr1", EV_EFI_BOOT_SERVICES_APPLICATION, _KERNEL, reason),)
+        return (UnpredictedEvent("rtmr1", EV_EFI_BOOT_SERVICES_APPLICATION, _KERNEL, reason, repeats=True),)
     if run.version >= _STARTS_KERNEL_ITSELF or run.start.secure_boot:
         return ()
-    digest = authenticode_digest(kernel).hex()
+    digest = authenticode_digest(kernel, padding=run.kernel_padding).hex()
     return (PredictedEvent("rtmr1", EV_EFI_BOOT_SERVICES_APPLICATION, _KERNEL, digest, _INPUT),)
 
 
@@ -220,5 +219,8 @@ def _utf16(text: str) -> bytes:
     return (text + "\0").encode("utf-16-le")
 
 
-def _event(event_type: int, name: str, content: bytes) -> PredictedEvent:
-    return PredictedEvent("rtmr2", event_type, name, sha384_hex(content), _INPUT)
+def _event(event_type: int, name: str, content: bytes, *, padding: int = 0) -> PredictedEvent:
+    digest = hashlib.sha384(content)
+    for piece in zeros(padding):
+        digest.update(piece)
+    return PredictedEvent("rtmr2", event_type, name, digest.hexdigest(), _INPUT)

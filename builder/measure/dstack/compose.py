@@ -11,10 +11,11 @@ from builder.measure.dstack.identities import KeyProviderKind, compose_hash
 from builder.model.digest import sha256_hex
 
 _WHAT = "app-compose.json"
-_MAX_SIZE = 16 << 20
+_MAX_SIZE = 4 << 20  # dstack took up to 256 KiB, later 50 MiB; a large one is text, not values
+_MOST_VALUES = 100_000
 _MAX_INIT_SCRIPTS = 1024
 _MAX_PROVIDER_ID = 1 << 16
-_HEX = re.compile(r"(?:[0-9a-f]{2})*")
+_HEX = re.compile(r"[0-9a-f]*")
 _KINDS: Mapping[str, KeyProviderKind] = {kind.name.lower(): kind for kind in KeyProviderKind}
 
 
@@ -44,7 +45,7 @@ def parse_app_compose(data: bytes) -> AppCompose:
     """
     if len(data) > _MAX_SIZE:
         raise DocumentError(f"{_WHAT}: {len(data)} bytes, wanted at most {_MAX_SIZE}")
-    document = parse_json(data, what=_WHAT)
+    document = parse_json(data, what=_WHAT, most_values=_MOST_VALUES)
     if not isinstance(document, dict):
         raise DocumentError(f"{_WHAT}: not an object")
     storage = _optional(document, "storage_fs", str)
@@ -84,7 +85,7 @@ def _key_provider(document: dict[str, Any]) -> KeyProviderKind:
 
 def _key_provider_id(document: dict[str, Any]) -> bytes:
     text = _optional(document, "key_provider_id", str) or ""
-    if not _HEX.fullmatch(text) or len(text) > 2 * _MAX_PROVIDER_ID:
+    if len(text) % 2 or not _HEX.fullmatch(text) or len(text) > 2 * _MAX_PROVIDER_ID:
         raise DocumentError(f"{_WHAT}: key_provider_id is {_shown(text)}, wanted lower-case hex")
     return bytes.fromhex(text)
 

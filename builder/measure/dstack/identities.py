@@ -23,7 +23,7 @@ BOOT_MR_DONE = "boot-mr-done"
 _REGISTER_SIZE = 48
 _NO_KEY_PROVIDER = bytes(32)
 _V3_DOMAIN = b"dstack-mr-config-v3:\0"
-_HEX = re.compile(r"(?:[0-9a-f]{2})*")
+_HEX = re.compile(r"[0-9a-f]*")
 
 
 class KeyProviderKind(IntEnum):
@@ -99,7 +99,7 @@ def instance_id(seed: bytes, app: str, *, platform_binding: bytes = b"") -> str:
 
 
 def os_image_hash(checksum_file: bytes) -> str:
-    """SHA-256 of `sha256sum.txt`. Whether its lines are well formed and true is for `dstack_image` to say."""
+    """SHA-256 of `sha256sum.txt`. Whether its lines are well formed and true is for `image` to say."""
     return sha256_hex(checksum_file)
 
 

@@ -136,6 +136,8 @@ def parse_image_metadata(data: bytes) -> ImageMetadata:
     Unknown members are kept by name: the file is covered by os_image_hash, so that it is the image's maker who says
     them. Not checked here: that the files exist, and the command line's characters (`encode_load_options`).
     """
+    if len(data) > _MAX_TEXT:
+        raise DocumentError(f"{METADATA_FILE}: {len(data)} bytes, wanted at most {_MAX_TEXT}")
     document = parse_json(data, what=METADATA_FILE)
     if not isinstance(document, dict):
         raise DocumentError(f"{METADATA_FILE}: not an object")

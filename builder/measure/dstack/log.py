@@ -5,13 +5,14 @@ import re
 import struct
 from typing import Any
 
-from builder.encoding.canonical_json import encode_canonical, parse_json
+from builder.encoding.canonical_json import encode_canonical
 from builder.errors import DocumentError
 from builder.measure.evidence.event_data import event_name, plain_text
+from builder.measure.evidence.form import parse_evidence_json
 from builder.model.digest import checked_sha384
 from builder.model.event import DSTACK_RUNTIME_EVENT, REGISTERS, ParsedEvent
 
-_HEX = re.compile(r"(?:[0-9a-f]{2})*")
+_HEX = re.compile(r"[0-9a-f]*")
 _WHAT = "dstack event log"
 
 
@@ -20,10 +21,10 @@ def parse_dstack_event_log(data: bytes) -> tuple[ParsedEvent, ...]:
 
     The version of the rule is the one that the event states, 1 if it states none.
 
-    DocumentError for anything but an array of events, for a boot event without a digest, and for a runtime event
-    whose digest is that of neither version. Members that are not used here are ignored.
+    DocumentError for anything but an array of events in at most 1 MiB, for a boot event without a digest, and for a
+    runtime event whose digest is that of neither version. Members that are not used here are ignored.
     """
-    document = parse_json(data, what=_WHAT)
+    document = parse_evidence_json(data, what=_WHAT)
     if not isinstance(document, list):
         raise DocumentError(f"{_WHAT}: not an array")
     return tuple(_parse_event(_Entry(entry, f"{_WHAT}: event {index}"), index) for index, entry in enumerate(document))
@@ -66,7 +67,7 @@ class _Entry:
 
     def payload(self) -> bytes:
         value = self.text("event_payload")
-        if not _HEX.fullmatch(value):
+        if len(value) % 2 or not _HEX.fullmatch(value):
             raise DocumentError(f"{self.what}: event_payload {value[:64]!r} is not lower-case hex")
         return bytes.fromhex(value)
 

@@ -1,6 +1,6 @@
 """From a dstack machine and image to what Measurer takes, and predictions from an image's document alone.
 
-A VmConfig that came with a quote is a claim (`dstack_vm_config`): pass it through `allowed_candidate` first.
+A VmConfig that came with a quote is a claim (`vm_config`): pass it through `allowed_candidate` first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -95,13 +95,14 @@ def dstack_launch_profile(image: DstackImage, config: VmConfig, *, edk2: str | N
         shapes=[(config.vcpus, config.memory)],
         secure_boot_variable=SecureBootVariable.ABSENT,
     )
-    profile = replace(profile, page_order=config.page_order)
+    if config.page_order is not profile.page_order:  # the machine's word against the rule of its QEMU version
+        profile = replace(profile, page_order=config.page_order, caveats=_with(profile, "page_order_unverified"))
     if image.metadata.kernel_header_normalized:
-        return replace(profile, kernel_form=KernelForm.RAW, caveats=_with_unverified_kernel(profile))
+        return replace(profile, kernel_form=KernelForm.RAW, caveats=_with(profile, _UNVERIFIED_KERNEL))
     # "pre202505" firmware is of 2024-09 or of 202502, and QEMU 10 tells them apart (`measurement.md` 6.2)
     of_two = edk2 is None and variant is OvmfVariant.PRE202505
     if of_two and checked_qemu_version(config.qemu_version) >= _FIRST_WITH_KERNEL_FILE:
-        return replace(profile, caveats=_with_unverified_kernel(profile))
+        return replace(profile, caveats=_with(profile, _UNVERIFIED_KERNEL))
     return profile
 
 
@@ -170,8 +171,8 @@ def _devices(config: VmConfig) -> Iterator[str]:
     yield "serial"
 
 
-def _with_unverified_kernel(profile: LaunchProfile) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*profile.caveats, _UNVERIFIED_KERNEL)))
+def _with(profile: LaunchProfile, caveat: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*profile.caveats, caveat)))
 
 
 def _form(measurement: TdxMeasurement) -> KernelForm:

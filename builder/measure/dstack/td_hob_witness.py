@@ -8,6 +8,7 @@ from builder.measure.firmware.tdvf import MAX_SECTIONS, PAGE_SIZE, SectionType, 
 
 _PAGE_LIMIT = (1 << 52) // PAGE_SIZE
 _MAX_NUMBER_BITS = 63
+_MAX_SIZE = (3 + 2 * MAX_SECTIONS) * (_MAX_NUMBER_BITS // 7)
 
 
 def encode_td_hob_witness(metadata: TdvfMetadata) -> bytes:
@@ -26,6 +27,8 @@ def parse_td_hob_witness(witness: bytes, *, what: str = "TD HOB witness") -> Tdv
     DocumentError for a witness that is truncated or longer than its ranges, numbers in a longer form than they need,
     ranges that are empty, unsorted, overlapping or beyond 52 bits of address, and a HOB page at which none starts.
     """
+    if len(witness) > _MAX_SIZE:
+        raise DocumentError(f"{what}: {len(witness)} bytes, wanted at most {_MAX_SIZE}")
     numbers = list(_numbers(witness, what))
     if len(numbers) < 3 or len(numbers) != 3 + 2 * numbers[2]:
         raise DocumentError(f"{what}: {len(numbers)} numbers, wanted 3 and two for every range")

@@ -71,9 +71,16 @@ def read_tpm_log(data: bytes) -> EventLog:
     """A TPM's binary log, with the SHA-384 digest of each record; `register` is where TDX extends the same.
 
     DocumentError as for `read_ccel`, but the log may hold SHA-1, SHA-256 and SHA-512 besides SHA-384. The separators of
-    PCR 0 to 6 are one each; a TD measures one instead of them all (`measurement.md` 10.2).
+    PCR 0 to 6 are one each; a TD measures one instead of them all (`measurement.md` 10.2). A CCEL of edk2 is refused,
+    whose header names MR index 1: its MR indexes are no PCRs.
     """
-    return _parse(data, "TPM event log", accepts=_ALGORITHMS_OF_A_CCEL.issubset, register_of=_pcr_register)
+    log = _parse(data, "TPM event log", accepts=_ALGORITHMS_OF_A_CCEL.issubset, register_of=_pcr_register)
+    if ByteReader(data, "TPM event log").u32(0, name="index") == 1:
+        raise DocumentError(
+            "TPM event log: its header record has index 1, as in the CCEL of a TD; a TPM's has 0",
+            hint="read it as a CCEL; a record that is wrong there is wrong",
+        )
+    return log
 
 
 def parse_ccel(data: bytes) -> tuple[ParsedEvent, ...]:

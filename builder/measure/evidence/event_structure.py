@@ -4,14 +4,12 @@ A log that replays to a quote's registers may still be none of this boot if its 
 these checks say what is odd before anything is compared. They look at types and order only, never at digests.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from builder.errors import DocumentError
+from builder.measure.firmware.edk2 import checked_edk2
 from builder.model.event import EV_EFI_ACTION, EV_EFI_VARIABLE_DRIVER_CONFIG, EV_SEPARATOR, ParsedEvent
 
-_RELEASE = re.compile(r"20[0-9]{2}(?:0[1-9]|1[0-2])")
 _MOVED = "202411"  # ReadyToBoot's separator went from RTMR[0] to RTMR[1]
 _EXIT_BOOT_SERVICES = b"Exit Boot Services Returned with Success"
 _FIRMWARE_REGISTERS = ("rtmr0", "rtmr1")
@@ -36,8 +34,8 @@ def structure_findings(events: Sequence[ParsedEvent], *, edk2: str | None) -> tu
     right for firmware before 202411 and altered for any later, and nothing in it tells which. Not for TPM logs, which
     have a separator for every PCR. DocumentError for a release that is none.
     """
-    if edk2 is not None and not _RELEASE.fullmatch(edk2):
-        raise DocumentError(f"edk2 tag {edk2!r} is not of the form YYYYMM", hint="write 202502 for edk2-stable202502")
+    if edk2 is not None:
+        checked_edk2(edk2)
     findings = [
         *_separator_findings(events, edk2),
         *_variables_after_separator(events),

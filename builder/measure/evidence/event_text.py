@@ -21,6 +21,7 @@ from builder.model.event import (
 )
 
 _LONGEST = 200
+_LONGEST_DESCRIPTION = 4096
 _GPT_HEADER = 92
 _GPT_ENTRY = 128
 _MOST_PARTITIONS = 128
@@ -83,9 +84,10 @@ def load_option_text(data: bytes) -> str:
     """Description and device path of an EFI_LOAD_OPTION (UEFI 2.10, 3.1.3). DocumentError if it is none."""
     reader = ByteReader(data, "EFI_LOAD_OPTION")
     attributes, path_size = reader.u32(0, name="attributes"), reader.u16(4, name="length of the path")
-    end = next((offset for offset in range(6, len(data) - 1, 2) if data[offset : offset + 2] == b"\0\0"), None)
+    last = min(len(data) - 1, _LONGEST_DESCRIPTION)
+    end = next((offset for offset in range(6, last, 2) if data[offset : offset + 2] == b"\0\0"), None)
     if end is None:
-        raise DocumentError("EFI_LOAD_OPTION: a description without end")
+        raise DocumentError(f"EFI_LOAD_OPTION: a description without end in its first {_LONGEST_DESCRIPTION} bytes")
     description = data[6:end].decode("utf-16-le", "replace")
     path = device_path_text(reader.slice(end + 2, path_size, name="device path"))
     return f'"{description}" {path}{"" if attributes & 1 else " (inactive)"}'

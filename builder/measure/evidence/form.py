@@ -8,9 +8,11 @@ from typing import Any
 from builder.encoding.canonical_json import parse_json
 from builder.errors import DocumentError
 
-_HEX = re.compile(rb"(?:0[xX])?((?:[0-9a-fA-F]{2})+)")
+_HEX = re.compile(rb"(?:0[xX])?([0-9a-fA-F]+)")  # a group for each pair would cost memory for each pair
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]+={0,2}")
+_SPACE = b" \t\n\r\v\f"
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
+MAX_JSON = 1 << 20  # a parsed document takes up to 50 times its size; those of the field have some 100 KB
 _SHORTEST_TEXT = 64  # no quote or log is shorter; of less, nobody could say what it is
 
 
@@ -30,7 +32,7 @@ def quote_input(data: bytes) -> EvidenceInput:
     """
     if not data.lstrip().startswith(b"{"):
         return _decoded(data)
-    member = _member(parse_json(data, what="quote"), "quote", what="quote")
+    member = _member(parse_evidence_json(data, what="quote"), "quote", what="quote")
     inner = _decoded(member.encode("utf-8"))
     if inner.form == "binary":
         raise DocumentError("quote: the member `quote` of the JSON document is neither hex nor base64")
@@ -45,11 +47,18 @@ def event_log_input(data: bytes) -> EvidenceInput:
     """
     if not data.lstrip().startswith(b"{"):
         return EvidenceInput(data, "JSON") if data.lstrip().startswith(b"[") else _decoded(data)
-    document = parse_json(data, what="event log")
+    document = parse_evidence_json(data, what="event log")
     if "cc_eventlog" in document:
         inner = _decoded(_member(document, "cc_eventlog", what="event log").encode("utf-8"))
         return EvidenceInput(inner.data, f"{inner.form} in JSON")
     return EvidenceInput(_member(document, "event_log", what="event log").encode("utf-8"), "JSON in JSON")
+
+
+def parse_evidence_json(data: bytes, *, what: str) -> Any:
+    """The JSON document of evidence; DocumentError as for `parse_json`, and for more than MAX_JSON bytes."""
+    if len(data) > MAX_JSON:
+        raise DocumentError(f"{what}: a JSON document of {len(data)} bytes, wanted at most {MAX_JSON}")
+    return parse_json(data, what=what)
 
 
 def _member(document: Any, name: str, *, what: str) -> str:
@@ -61,11 +70,11 @@ def _member(document: Any, name: str, *, what: str) -> str:
 
 def _decoded(data: bytes) -> EvidenceInput:
     """Hex before base64, because every hex text is base64 too; what is neither is taken as it is."""
-    text = b"".join(data.split()) if data[:2].isascii() and b"\0" not in data[:4] else b""
+    text = data.translate(None, _SPACE) if data[:2].isascii() and b"\0" not in data[:4] else b""
     if len(text) < _SHORTEST_TEXT:
         return EvidenceInput(data, "binary")
     match = _HEX.fullmatch(text)
-    if match:
+    if match and len(match[1]) % 2 == 0:
         return EvidenceInput(bytes.fromhex(match[1].decode("ascii")), "hex")
     if _BASE64.fullmatch(text):
         unpadded = text.rstrip(b"=").translate(_URL_SAFE)

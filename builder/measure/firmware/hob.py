@@ -24,6 +24,7 @@ _RESOURCE_HOB = struct.Struct("<HHI16xIIQQ")  # header, owner, resource type, at
 _GUID_HOB_HEADER = 24
 _PHIT_VERSION = 9
 _ALIGNMENT = 8
+_LARGEST_LIST = 4 << 20  # edk2 has 8 KiB of room for one, td-shim 128
 _LONGEST_DATA = 0xFFF8 - _GUID_HOB_HEADER  # the length has 16 bits, and HOBs begin on 8 bytes
 
 END_OF_LIST = _HEADER.pack(_END, _HEADER.size, 0)
@@ -80,6 +81,8 @@ def parse_hob_list(data: bytes) -> HobList:
     DocumentError for truncated or unknown HOBs, for fields that no VMM sets, and for padding that is not zero: whatever
     is accepted, encoding the result gives the same bytes again.
     """
+    if len(data) > _LARGEST_LIST:
+        raise DocumentError(f"HOB list: {len(data)} bytes, wanted at most {_LARGEST_LIST}")
     reader = ByteReader(data, "HOB list")
     end_address = _parse_phit(reader)
     hobs: list[Hob] = []

@@ -21,6 +21,7 @@ CERTIFICATE_DIGESTS = {
     "sha384": uuid.UUID("7076876e-80c2-4ee6-aad2-28b349a6865b"),
     "sha512": uuid.UUID("446dbf63-2502-4cda-bcfa-2465d2b0fe9d"),
 }
+MAX_SIZE = 1 << 20  # edk2 takes variables of 33 KiB, and the dbx of 2026 has 24
 _LIST_HEADER = 28
 _OWNER = 16
 
@@ -39,7 +40,10 @@ class SignatureEntry:
 
 
 def parse_signature_lists(data: bytes, *, what: str) -> tuple[SignatureEntry, ...]:
-    """The entries of all lists, in order; none of an empty variable. DocumentError if sizes do not add up exactly."""
+    """The entries of all lists, in order; none of an empty variable. DocumentError if sizes do not add up exactly,
+    and for more than 1 MiB."""
+    if len(data) > MAX_SIZE:
+        raise DocumentError(f"{what}: {len(data)} bytes, wanted at most {MAX_SIZE}")
     reader = ByteReader(data, what)
     entries: list[SignatureEntry] = []
     offset = 0

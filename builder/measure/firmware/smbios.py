@@ -98,8 +98,17 @@ def smbios_digest(tables: bytes, strings: FirmwareStrings | None) -> str:
 
 
 def parse_smbios(tables: bytes) -> tuple[SmbiosStructure, ...]:
-    """The structures of `etc/smbios/smbios-tables`, without the end-of-table structure that must be its last."""
-    structures = tuple(_structures(ByteReader(tables, "SMBIOS tables")))
+    """The structures of `etc/smbios/smbios-tables`, without the end-of-table structure that must be its last.
+
+    DocumentError for tables that are broken, and for more than 65535 bytes: QEMU makes more of more than some 900
+    sockets, and what edk2 measures then is not known (MAX_TABLES_SIZE).
+    """
+    if len(tables) > MAX_TABLES_SIZE:
+        raise DocumentError(
+            f"SMBIOS tables: {len(tables)} bytes, wanted at most {MAX_TABLES_SIZE}",
+            hint="QEMU describes each socket: give the machine fewer sockets, or take a rehearsed event",
+        )
+    structures = tuple(_structures(ByteReader(tables, "SMBIOS tables"), tables))
     handles = [structure.handle for structure in structures]
     if len(set(handles)) != len(handles):
         raise DocumentError("SMBIOS tables: two structures have the same handle, which the firmware refuses")
@@ -165,14 +174,14 @@ def _blank_text(encoded: bytearray, structure: SmbiosStructure, offset: int) -> 
     encoded[start : start + size] = b" " * size
 
 
-def _structures(reader: ByteReader) -> Iterator[SmbiosStructure]:
+def _structures(reader: ByteReader, tables: bytes) -> Iterator[SmbiosStructure]:
     offset = 0
     while True:
         kind = reader.u8(offset, name="structure type")
         length = reader.u8(offset + 1, name="structure length")
         if length < _HEADER.size:
             raise DocumentError(f"SMBIOS tables: structure at {offset:#x} is {length} bytes long, wanted 4 or more")
-        strings, end = _strings(reader, offset + length)
+        strings, end = _strings(tables, offset + length)
         structure = SmbiosStructure(
             kind,
             reader.u16(offset + 2, name="structure handle"),
@@ -187,16 +196,15 @@ def _structures(reader: ByteReader) -> Iterator[SmbiosStructure]:
         offset = end
 
 
-def _strings(reader: ByteReader, offset: int) -> tuple[tuple[bytes, ...], int]:
+def _strings(tables: bytes, offset: int) -> tuple[tuple[bytes, ...], int]:
     """The strings at `offset`, and the offset behind their terminator; a structure without strings has two NULs."""
-    rest = reader.slice(offset, len(reader) - offset, name="strings")
-    size = rest.find(b"\0\0")
-    if size < 0:
+    end = tables.find(b"\0\0", offset)
+    if end < 0:
         raise DocumentError(f"SMBIOS tables: strings at {offset:#x} do not end", hint="the tables are truncated")
-    strings = tuple(rest[:size].split(b"\0")) if size else ()
+    strings = tuple(tables[offset:end].split(b"\0")) if end > offset else ()
     if b"" in strings:
         raise DocumentError(f"SMBIOS tables: an empty string at {offset:#x}, which the firmware would not count")
-    return strings, offset + size + 2
+    return strings, end + 2
 
 
 def _with_processor_id(structure: SmbiosStructure, processor_id: bytes) -> SmbiosStructure:

@@ -4,7 +4,8 @@ A TD has no flash: its firmware starts with the variables of its own file, or wi
 """
 
 from builder.errors import DocumentError
-from builder.measure.boot.direct import Events, authority_event, unknown_authority_event
+from builder.measure.boot.direct import authority_event, unknown_authority_event
+from builder.measure.boot.ready_to_boot import Events
 from builder.measure.firmware.build import FirmwareBuild
 from builder.measure.firmware.efi_variables import (
     EFI_GLOBAL_VARIABLE,

@@ -16,6 +16,7 @@ from builder.measure.firmware.efi_variables import EfiVariable
 NV_DATA = uuid.UUID("fff12b8d-7696-4c8b-a985-2747075b4f50")
 _AUTHENTICATED = uuid.UUID("aaf32c78-947b-439a-a180-2e144ec37792")
 _VOLUME_ATTRIBUTES, _VOLUME_REVISION = 0x4FEFF, 2
+_LARGEST_STORE = 4 << 20  # OVMF's have 128 and 528 KiB
 _STORE_HEADER = 28
 _FORMATTED, _HEALTHY = 0x5A, 0xFE
 _VARIABLE_HEADER = 60
@@ -44,6 +45,8 @@ def stored_variables(store: bytes, *, edk2: str) -> tuple[EfiVariable, ...]:
     reader = ByteReader(store, _WHAT)
     if len(store) < 32 or reader.guid(16, name="file system") != NV_DATA:
         return ()
+    if len(store) > _LARGEST_STORE:
+        raise DocumentError(f"{_WHAT}: {len(store)} bytes, wanted at most {_LARGEST_STORE}", hint=_HINT)
     found = tuple(_variables(reader, *_store_range(reader)))
     known = _STATES if edk2 >= "202302" else _STATES_BEFORE_202302
     if any(each.state not in known for each in found):

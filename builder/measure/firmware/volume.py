@@ -16,12 +16,17 @@ from builder.model.launch_profile import CcMeasurement
 
 TD_TCG2_DXE = uuid.UUID("f062221e-c607-44c2-b0b4-c3886331d351")
 
-MAX_DECOMPRESSED = 64 << 20
-_MAX_MEMORY = 256 << 20
+# OVMF unpacks to 12 to 16 MiB with a dictionary of 16, and has at most 147 files (Debian's, edk2 202211 to 202608)
+MAX_DECOMPRESSED = 24 << 20
+MAX_ITEMS = 20_000
+_MAX_MEMORY = 20 << 20
+_MAX_PROGRAM = 4 << 20
+_PIECE = 1 << 20
 _MAX_DEPTH = 8
 _BLOCK = 4096
 _HEADER_SIZE = 72
 _FILE_HEADER = 24
+_EXTENDED_HEADER, _SECTION_HEADER, _GUIDED_HEADER = 20, 4, 20
 _FILE_SYSTEMS = {
     uuid.UUID("8c8ce578-8a3d-4f1c-9935-896185c32dd3"),  # FFS2
     uuid.UUID("5473c07a-3dcb-4dca-bd6f-1e9689e7349a"),  # FFS3
@@ -84,7 +89,10 @@ def cc_measurement_among(files: FirmwareFiles) -> CcMeasurement:
 
 
 class _Files:
-    """Collects file names (GUIDs) from volumes, through the sections that hold volumes."""
+    """Collects file names (GUIDs) from volumes, through the sections that hold volumes.
+
+    Contents are views of the firmware or of what was unpacked: however deep a volume lies, it is never copied.
+    """
 
     def __init__(self, wanted: frozenset[uuid.UUID]) -> None:
         self.names: set[uuid.UUID] = set()
@@ -92,117 +100,137 @@ class _Files:
         self._wanted = wanted
         self.dxe_core = False
         self.complete = True
-        self._budget = MAX_DECOMPRESSED
+        self._bytes_left = MAX_DECOMPRESSED
+        self._items_left = MAX_ITEMS
 
     def read_firmware(self, firmware: bytes) -> None:
         """The volumes of a flash image start on 4 KiB blocks."""
-        reader = ByteReader(firmware, "firmware")
+        view = memoryview(firmware)
         offset = 0
-        while offset + _HEADER_SIZE <= len(firmware):
-            length = _volume_length(reader, offset)
+        while offset + _HEADER_SIZE <= len(view):
+            length = _volume_length(view[offset:])
             if length:
-                self._read_volume(reader.slice(offset, length, name="firmware volume"), depth=0)
+                self._read_volume(view[offset : offset + length], depth=0)
             offset += max(_aligned(length, _BLOCK), _BLOCK)
 
-    def _read_volume(self, data: bytes, *, depth: int) -> None:
-        reader = ByteReader(data, "firmware volume")
-        file_system = reader.guid(16, name="file system")
+    def _read_volume(self, data: memoryview, *, depth: int) -> None:
+        header = ByteReader(bytes(data[:_HEADER_SIZE]), "firmware volume")
+        file_system = header.guid(16, name="file system")
         if file_system not in _FILE_SYSTEMS:
             self.complete = self.complete and file_system == _VARIABLE_STORE
             return
-        offset = _first_file(reader)
-        while offset + _FILE_HEADER <= len(data) and data[offset : offset + _FILE_HEADER].strip(b"\xff"):
-            offset = _aligned(self._read_file(reader, offset, depth=depth), 8)
+        offset = _first_file(header, data)
+        while offset + _FILE_HEADER <= len(data) and bytes(data[offset : offset + _FILE_HEADER]).strip(b"\xff"):
+            offset = _aligned(offset + self._read_file(data[offset:], depth=depth), 8)
 
-    def _read_file(self, reader: ByteReader, offset: int, *, depth: int) -> int:
-        """Note one file and read on inside it if it holds a volume; gives the offset after it."""
-        kind = reader.u8(offset + 18, name="file type")
-        header, size = _FILE_HEADER, reader.u24(offset + 20, name="file size")
-        if reader.u8(offset + 19, name="file attributes") & _LARGE_FILE:
-            header, size = _FILE_HEADER + 8, reader.u64(offset + _FILE_HEADER, name="file size")
-        if size < header:
-            raise DocumentError(f"firmware: file at {offset:#x} of its volume is {size} bytes long")
-        content = reader.slice(offset, size, name="file")[header:]
-        name = reader.guid(offset, name="file name")
+    def _read_file(self, data: memoryview, *, depth: int) -> int:
+        """Note the file at the start of `data` and read on inside it if it holds a volume; gives its size."""
+        self._count_item()
+        reader = ByteReader(bytes(data[: _FILE_HEADER + 8]), "firmware file")
+        kind, name = reader.u8(18, name="file type"), reader.guid(0, name="file name")
+        header, size = _FILE_HEADER, reader.u24(20, name="file size")
+        if reader.u8(19, name="file attributes") & _LARGE_FILE:
+            header, size = _FILE_HEADER + 8, reader.u64(_FILE_HEADER, name="file size")
+        content = _content(data, header, size, what="file")
         if kind != _FILE_PAD:
             self.names.add(name)
         if name in self._wanted and name not in self.programs:
-            self.programs[name] = _pe_image(content)
+            self.programs[name] = self._pe_image(content)
         self.dxe_core = self.dxe_core or kind == _FILE_DXE_CORE
         if kind == _FILE_VOLUME_IMAGE:
             self._read_sections(content, depth=depth + 1)
-        return offset + size
+        return size
 
-    def _read_sections(self, data: bytes, *, depth: int) -> None:
+    def _read_sections(self, data: memoryview, *, depth: int) -> None:
         if depth > _MAX_DEPTH:
             raise DocumentError(f"firmware: volumes nested deeper than {_MAX_DEPTH}")
-        for kind, content, header in _sections(data):
+        for kind, content, header in self._sections(data):
             self._read_section(kind, content, header, depth=depth)
 
-    def _read_section(self, kind: int, content: bytes, header: int, *, depth: int) -> None:
+    def _read_section(self, kind: int, content: memoryview, header: int, *, depth: int) -> None:
         if kind == _SECTION_VOLUME_IMAGE:
             self._read_volume(content, depth=depth + 1)
         elif kind == _SECTION_GUIDED:
-            self._read_guided(ByteReader(content, "GUIDed section"), header, depth=depth + 1)
+            self._read_guided(content, header, depth=depth + 1)
         elif kind == _SECTION_COMPRESSED:
             self.complete = False
 
-    def _read_guided(self, reader: ByteReader, header: int, *, depth: int) -> None:
-        start = reader.u16(16, name="data offset") - header
-        data = reader.slice(max(start, 20), len(reader) - max(start, 20), name="data")
+    def _read_guided(self, content: memoryview, header: int, *, depth: int) -> None:
+        reader = ByteReader(bytes(content[:_GUIDED_HEADER]), "GUIDed section")
+        start = max(reader.u16(16, name="data offset") - header, _GUIDED_HEADER)
+        if start > len(content):
+            raise DocumentError(f"firmware: GUIDed section of {len(content)} bytes has its data at {start:#x}")
         if reader.guid(0, name="GUID") == _LZMA:
-            self._read_sections(self._decompressed(data), depth=depth)
+            self._read_sections(self._decompressed(content[start:]), depth=depth)
         elif reader.u16(18, name="attributes") & _PROCESSING_REQUIRED:
             self.complete = False
         else:
-            self._read_sections(data, depth=depth)
+            self._read_sections(content[start:], depth=depth)
 
-    def _decompressed(self, data: bytes) -> bytes:
+    def _decompressed(self, data: memoryview) -> memoryview:
+        """Unpacked in pieces: at once, the library would hold everything twice."""
         decompressor = lzma.LZMADecompressor(format=lzma.FORMAT_ALONE, memlimit=_MAX_MEMORY)
-        content = decompressor.decompress(data, max_length=self._budget + 1)
-        if not decompressor.eof or len(content) > self._budget:
+        content = bytearray()
+        piece = decompressor.decompress(data, max_length=_PIECE)
+        while piece and len(piece) <= self._bytes_left:
+            content += piece
+            self._bytes_left -= len(piece)
+            piece = b"" if decompressor.eof else decompressor.decompress(b"", max_length=_PIECE)
+        if piece or not decompressor.eof:
             raise DocumentError(f"firmware: compressed section is broken or larger than {MAX_DECOMPRESSED} bytes")
-        self._budget -= len(content)
-        return content
+        return memoryview(content)
+
+    def _sections(self, data: memoryview) -> Iterator[tuple[int, memoryview, int]]:
+        """Type, content and header size of each section of a file."""
+        offset = 0
+        while offset + _SECTION_HEADER <= len(data):
+            self._count_item()
+            reader = ByteReader(bytes(data[offset : offset + 2 * _SECTION_HEADER]), "firmware section")
+            header, size = _SECTION_HEADER, reader.u24(0, name="section size")
+            if size == 0xFFFFFF:
+                header, size = 2 * _SECTION_HEADER, reader.u32(4, name="section size")
+            yield reader.u8(3, name="section type"), _content(data[offset:], header, size, what="section"), header
+            offset = _aligned(offset + size, 4)
+
+    def _pe_image(self, content: memoryview) -> bytes:
+        """The first PE image among the sections of a driver's file; nothing if there is none."""
+        image = next((data for kind, data, _ in self._sections(content) if kind == _SECTION_PE32), memoryview(b""))
+        if len(image) > _MAX_PROGRAM:
+            raise DocumentError(f"firmware: a driver of {len(image)} bytes, wanted at most {_MAX_PROGRAM}")
+        return bytes(image)
+
+    def _count_item(self) -> None:
+        self._items_left -= 1
+        if self._items_left < 0:
+            raise DocumentError(f"firmware: more than {MAX_ITEMS} files and sections")
 
 
-def _sections(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Type, content and header size of each section of a file."""
-    reader = ByteReader(data, "firmware section")
-    offset = 0
-    while offset + 4 <= len(data):
-        header, size = 4, reader.u24(offset, name="section size")
-        if size == 0xFFFFFF:
-            header, size = 8, reader.u32(offset + 4, name="section size")
-        if size < header:
-            raise DocumentError(f"firmware: section at {offset:#x} of its file is {size} bytes long")
-        section = reader.slice(offset, size, name="section")
-        yield reader.u8(offset + 3, name="section type"), section[header:], header
-        offset = _aligned(offset + size, 4)
+def _content(data: memoryview, header: int, size: int, *, what: str) -> memoryview:
+    """What is behind the header of the file or section at the start of `data`, whose size includes the header."""
+    if not header <= size <= len(data):
+        raise DocumentError(f"firmware: {what} of {size} bytes, wanted {header} to the {len(data)} that are left")
+    return data[header:size]
 
 
-def _pe_image(content: bytes) -> bytes:
-    """The first PE image among the sections of a driver's file; nothing if there is none."""
-    return next((data for kind, data, _ in _sections(content) if kind == _SECTION_PE32), b"")
-
-
-def _volume_length(reader: ByteReader, offset: int) -> int:
-    """Length of the volume whose header stands at `offset`, 0 if none does."""
-    if reader.slice(offset + 40, 4, name="volume signature") != b"_FVH":
+def _volume_length(data: memoryview) -> int:
+    """Length of the volume whose header stands at the start of `data`, 0 if none does."""
+    reader = ByteReader(bytes(data[:_BLOCK]), "firmware volume")
+    if reader.slice(40, 4, name="volume signature") != b"_FVH":
         return 0
-    length = reader.u64(offset + 32, name="volume length")
-    header = reader.u16(offset + 48, name="volume header length")
-    if header < _HEADER_SIZE or header % 2 or not header <= length <= len(reader) - offset:
+    length = reader.u64(32, name="volume length")
+    header = reader.u16(48, name="volume header length")
+    if not _HEADER_SIZE <= header <= _BLOCK or header % 2 or not header <= length <= len(data):
         return 0
-    words = memoryview(reader.slice(offset, header, name="volume header")).cast("H")
+    words = memoryview(reader.slice(0, header, name="volume header")).cast("H")
     return length if sum(words) & 0xFFFF == 0 else 0
 
 
-def _first_file(reader: ByteReader) -> int:
-    extended = reader.u16(52, name="extended header offset")
+def _first_file(header: ByteReader, data: memoryview) -> int:
+    extended = header.u16(52, name="extended header offset")
     if extended == 0:
-        return reader.u16(48, name="volume header length")
-    return _aligned(extended + reader.u32(extended + 16, name="extended header size"), 8)
+        return header.u16(48, name="volume header length")
+    sized = ByteReader(bytes(data[extended : extended + _EXTENDED_HEADER]), "firmware volume")
+    return _aligned(extended + sized.u32(16, name="extended header size"), 8)
 
 
 def _aligned(offset: int, to: int) -> int:

@@ -8,6 +8,7 @@ matter. What is not covered is refused: keys other than RSA, more than one signe
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -37,6 +38,7 @@ _HASHES: dict[str, hashes.HashAlgorithm] = {
 _PKCS_SIGNED_DATA = 0x0002
 _CERTIFICATE_HEADER = 8
 _LONGEST_CHAIN = 10
+_MOST_SIGNATURES = 16
 # what the library raises for certificates, names and keys that are not what they should be
 _UNREADABLE = (ValueError, x509.InvalidVersion, UnsupportedAlgorithm)
 
@@ -59,14 +61,17 @@ class Signature:
 def image_signatures(image: bytes) -> tuple[Signature, ...]:
     """The signatures in an EFI image's certificate table, in order; none in an unsigned one.
 
-    DocumentError for tables and signatures that are broken or not covered.
+    DocumentError for tables and signatures that are broken or not covered, and for more than 16 signatures.
     """
-    return tuple(_parse_signature(data) for data in _table_entries(ByteReader(image, "EFI image")))
+    entries = tuple(islice(_table_entries(ByteReader(image, "EFI image")), _MOST_SIGNATURES + 1))
+    if len(entries) > _MOST_SIGNATURES:
+        raise DocumentError(f"EFI image: more than {_MOST_SIGNATURES} signatures, which is not covered")
+    return tuple(_parse_signature(data) for data in entries)
 
 
 def verifies(signature: Signature, trusted: x509.Certificate) -> bool:
     """Whether the signature is right and its signer's chain leads to `trusted`. Not checked: times, key usages, and
-    that the image has the digest signed (`Signature.image_digest`)."""
+    that the image has the digest signed (`Signature.image_digest`). DocumentError for keys that are not covered."""
     key = _key_of(signature.signer)
     signed = hashlib.new(signature.signer_algorithm, signature.content).digest()
     if signed != signature.signed_digest:
@@ -75,7 +80,9 @@ def verifies(signature: Signature, trusted: x509.Certificate) -> bool:
         key.verify(signature.value, signature.attributes, padding.PKCS1v15(), _HASHES[signature.signer_algorithm])
     except InvalidSignature:
         return False
-    return _leads_to(signature.signer, trusted, signature.certificates, depth=0)
+    except _UNREADABLE as error:  # a host may forbid SHA-1, say: that tells nothing about the firmware
+        raise DocumentError(f"EFI image: its signature cannot be checked here: {error}") from error
+    return _leads_to(signature.signer, trusted, signature.certificates)
 
 
 def load_certificate(data: bytes, *, what: str) -> x509.Certificate:
@@ -96,15 +103,16 @@ def _key_of(signer: x509.Certificate) -> rsa.RSAPublicKey:
     return key
 
 
-def _leads_to(
-    certificate: x509.Certificate, trusted: x509.Certificate, others: tuple[x509.Certificate, ...], *, depth: int
-) -> bool:
-    if certificate == trusted or _issued(certificate, trusted):
-        return True
-    if depth >= _LONGEST_CHAIN:
-        return False
-    issuers = (other for other in others if other != certificate and _issued(certificate, other))
-    return any(_leads_to(issuer, trusted, others, depth=depth + 1) for issuer in issuers)
+def _leads_to(signer: x509.Certificate, trusted: x509.Certificate, others: tuple[x509.Certificate, ...]) -> bool:
+    """Each certificate is looked at once: of many that issue each other there are too many chains to try."""
+    reached: list[x509.Certificate] = []
+    last = [signer]
+    for _ in range(_LONGEST_CHAIN + 1):
+        if any(each == trusted or _issued(each, trusted) for each in last):
+            return True
+        reached += last
+        last = [other for other in others if other not in reached and any(_issued(each, other) for each in last)]
+    return False
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -5,7 +5,7 @@ what is started from it are those of `measurement.md` 6.5 to 7.5 and belong to t
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from builder.errors import DocumentError, RegisterDiffersError
@@ -29,12 +29,11 @@ from builder.model.event import (
     EV_EFI_VARIABLE_DRIVER_CONFIG,
     EV_PLATFORM_CONFIG_FLAGS,
     EV_SEPARATOR,
+    ExpectedEvent,
     PredictedEvent,
     UnpredictedEvent,
 )
 from builder.model.launch_profile import BootOptions, PageOrder
-
-Event = PredictedEvent | UnpredictedEvent
 
 # SHA-384 of the firmware -> MRTD, as flashbots/dstack-mr-gcp states them from Google's bucket `gce_tcb_integrity`,
 # where `ovmf_x64_csm/<SHA-384>.fd` is the firmware and `ovmf_x64_csm/tdx/<MRTD>.binarypb` Google's endorsement of it
@@ -68,7 +67,7 @@ GCE_LAYOUT = TdvfMetadata(
 _KEYS = ("PK", "KEK", "db", "dbx")
 _ACPI_FILES = ("etc/table-loader", "etc/acpi/rsdp", "etc/acpi/tables")
 _NO_ACPI = "Google's VMM is not public, and its ACPI tables change with it; no rule derives their digests"
-_NO_KEYS = "the keys are part of the VM's image or of GCE's defaults, and were not given"
+_NO_KEYS = "the keys are part of the VM's image or of GCE's defaults, and this variable was not given"
 _NO_STORE = "the variable store of the firmware was not given, or the VM's image brings its own keys"
 # `measurement.md` 5.9: an NVMe disk as edk2 names it; the GUID marks options that the firmware made by itself
 _DISK_NAME = "UEFI nvme_card-pd"
@@ -80,13 +79,14 @@ _AUTOMATIC = bytes.fromhex("4eac0881119f594d850ee21a522c59b2")
 class GceMachine:
     """A VM: its type, whether Secure Boot is on, and what it starts from.
 
-    `keys` are the data of PK, KEK, db and dbx, None if not known. `disks` is how many persistent disks the firmware
-    finds on the NVMe controller at PCI device `disk_controller`: 4 in the logs seen, 5 in digests of other machines.
+    `keys` are the data of PK, KEK, db and dbx, each None if not known. `disks` is how many persistent disks the
+    firmware finds on the NVMe controller at PCI device `disk_controller`: 4 in the logs seen, 5 in digests of other
+    machines.
     """
 
     machine_type: GceMachineType
     secure_boot: bool = False
-    keys: tuple[bytes, bytes, bytes, bytes] | None = None
+    keys: tuple[bytes | None, bytes | None, bytes | None, bytes | None] = (None, None, None, None)
     disks: int = 1
     disk_controller: int = 4
 
@@ -122,14 +122,18 @@ def gce_mrtd_of_all_sections(
 
 
 def gce_rtmr0_events(
-    machine: GceMachine, *, metadata: TdvfMetadata = GCE_LAYOUT, variable_store: bytes | None = None
-) -> tuple[Event, ...]:
+    machine: GceMachine,
+    *,
+    metadata: TdvfMetadata = GCE_LAYOUT,
+    variable_store: bytes | None = None,
+    early_accept: EarlyAccept = EarlyAccept.ALL,
+) -> tuple[ExpectedEvent, ...]:
     """What firmware and VMM extend into RTMR[0], up to the boot variables; a shim adds its own events after them.
 
     `metadata` and `variable_store` (the CFV section) come from the firmware file where there is one. The three ACPI
     events are never predicted, and with them the register is not.
     """
-    hobs = gce_td_hob_list(metadata, gce_ram_banks(machine.machine_type))
+    hobs = gce_td_hob_list(metadata, gce_ram_banks(machine.machine_type), early_accept=early_accept)
     hob_input = "firmware, profile.machine_type"
     return (
         PredictedEvent("rtmr0", EV_EFI_HANDOFF_TABLES2, "TD HOB", sha384_hex(hobs), hob_input),
@@ -156,28 +160,28 @@ def gce_disk_option(number: int, *, controller: int = 4) -> bytes:
     return struct.pack("<IH", 1, len(path)) + (description + "\0").encode("utf-16-le") + path + _AUTOMATIC
 
 
-def _variable_store_event(store: bytes | None) -> Event:
+def _variable_store_event(store: bytes | None) -> ExpectedEvent:
     name = "variable store"
     if store is None:
         return UnpredictedEvent("rtmr0", EV_EFI_PLATFORM_FIRMWARE_BLOB2, name, _NO_STORE)
     return PredictedEvent("rtmr0", EV_EFI_PLATFORM_FIRMWARE_BLOB2, name, sha384_hex(store), "firmware")
 
 
-def _secure_boot_events(machine: GceMachine) -> tuple[Event, ...]:
+def _secure_boot_events(machine: GceMachine) -> tuple[ExpectedEvent, ...]:
     """`measurement.md` 8: keys are always enrolled, and SecureBoot is 00 where it is off."""
     return (
         _variable_event(
             EfiVariable(EFI_GLOBAL_VARIABLE, "SecureBoot", bytes((machine.secure_boot,))), "profile.secure_boot"
         ),
-        *(_key_event(name, position, machine.keys) for position, name in enumerate(_KEYS)),
+        *(_key_event(name, data) for name, data in zip(_KEYS, machine.keys, strict=True)),
     )
 
 
-def _key_event(name: str, position: int, keys: Sequence[bytes] | None) -> Event:
-    if keys is None:
+def _key_event(name: str, data: bytes | None) -> ExpectedEvent:
+    if data is None:
         return UnpredictedEvent("rtmr0", EV_EFI_VARIABLE_DRIVER_CONFIG, name, _NO_KEYS)
     vendor = EFI_GLOBAL_VARIABLE if name in ("PK", "KEK") else EFI_IMAGE_SECURITY_DATABASE
-    return _variable_event(EfiVariable(vendor, name, keys[position]), "profile.keys")
+    return _variable_event(EfiVariable(vendor, name, data), "profile.keys")
 
 
 def _variable_event(variable: EfiVariable, source: str) -> PredictedEvent:
@@ -185,7 +189,7 @@ def _variable_event(variable: EfiVariable, source: str) -> PredictedEvent:
     return PredictedEvent("rtmr0", EV_EFI_VARIABLE_DRIVER_CONFIG, variable.name, digest, source)
 
 
-def _boot_events(machine: GceMachine) -> tuple[Event, ...]:
+def _boot_events(machine: GceMachine) -> tuple[ExpectedEvent, ...]:
     """BootOrder with the disks first and the firmware's own program, Boot0000, last; the variables in that order."""
     if not 1 <= machine.disks <= 128:
         raise DocumentError(f"GCE: {machine.disks} disks, wanted 1 to 128", hint="a VM starts from a disk")

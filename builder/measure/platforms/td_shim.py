@@ -18,12 +18,11 @@ from builder.model.event import (
     EV_EFI_PLATFORM_FIRMWARE_BLOB2,
     EV_PLATFORM_CONFIG_FLAGS,
     EV_SEPARATOR,
+    ExpectedEvent,
     PredictedEvent,
     UnpredictedEvent,
 )
 from builder.model.launch_profile import PageOrder
-
-Event = PredictedEvent | UnpredictedEvent
 
 _SEPARATOR_DIGEST = sha384_hex(bytes(4))
 _ZEROS = bytes(1 << 20)
@@ -60,7 +59,7 @@ def td_shim_mrtd(firmware: bytes, kernel: bytes) -> Mapping[PageOrder, str]:
     return {order: mrtd_for(firmware, order, written=written).hex() for order in PageOrder}
 
 
-def td_shim_events(firmware: bytes, boot: TdShimBoot) -> tuple[Event, ...]:
+def td_shim_events(firmware: bytes, boot: TdShimBoot) -> tuple[ExpectedEvent, ...]:
     """RTMR[0] and RTMR[1] of a TD whose td-shim starts a Linux kernel, register by register.
 
     DocumentError for an image without PAYLOAD and PAYLOAD_PARAM sections, for files that do not fit them, and for a
@@ -77,7 +76,7 @@ def td_shim_events(firmware: bytes, boot: TdShimBoot) -> tuple[Event, ...]:
     )
 
 
-def _hob_event(metadata: TdvfMetadata, hob_list: bytes | None) -> Event:
+def _hob_event(metadata: TdvfMetadata, hob_list: bytes | None) -> ExpectedEvent:
     if hob_list is None:
         return UnpredictedEvent("rtmr0", EV_PLATFORM_CONFIG_FLAGS, "td_hob", _NO_HOB)
     _section(metadata, SectionType.TD_HOB, len(hob_list))

@@ -3,6 +3,7 @@ scripts."""
 
 import os
 import socket
+import sys
 import time
 from dataclasses import replace
 from itertools import pairwise
@@ -12,11 +13,12 @@ import pytest
 
 from builder.backends.boot import QemuTpmBoot, attachment_of
 from builder.backends.guest_memory import guest_memory
-from builder.backends.qemu import machine_arguments
+from builder.backends.qemu import QemuAcpiReader, machine_arguments
 from builder.backends.swtpm import Swtpm
 from builder.errors import DocumentError, MissingError, NotProvenError
 from builder.model.recipe import VmmSpec
 from builder.ports import DirectBoot, MachineShape
+from tests.fakes.qemu_process import DSDT_BODY
 
 GIB = 1 << 30
 VMM = VmmSpec(
@@ -174,6 +176,8 @@ def test_the_tpm_ends_with_the_block_whatever_happens_in_it(tmp_path: Path) -> N
     [
         ({"until": "ready", "devices": ("virtio-rng-pci",)}, "has no serial port"),
         ({"until": ""}, "empty text"),
+        ({"until": "ttyS0 a"}, "is in the command line"),
+        ({"until": "console=ttyS0 a=b,c"}, "is in the command line"),
         ({"numa_nodes": 2}, "NUMA"),
     ],
 )
@@ -184,6 +188,33 @@ def test_what_cannot_be_rehearsed_is_refused_before_anything_runs(
     order = replace(order, shape=replace(order.shape, vmm=replace(order.shape.vmm, **change)))  # type: ignore[arg-type]
     with pytest.raises(DocumentError, match=message):
         QemuTpmBoot(tmp_path / "no such root").boot(order)
+
+
+def disk_alone(path: Path) -> DirectBoot:
+    return replace(order_in(path, initrd=False), kernel=None, command_line="")
+
+
+def test_without_a_kernel_the_machine_gets_its_disk_and_nothing_to_start(tmp_path: Path) -> None:
+    arguments = arguments_of(disk_alone(tmp_path))
+    assert not {"-kernel", "-append", "-initrd"} & set(arguments)
+    assert values_of("-drive", arguments) == ["file=/tmp/boot/disk,if=none,id=root,format=raw,readonly=on"]
+
+
+@pytest.mark.parametrize("change", [{"disk": None}, {"initrd": Path("initrd")}, {"command_line": "quiet"}])
+def test_without_a_kernel_there_is_a_disk_alone(tmp_path: Path, change: dict[str, object]) -> None:
+    order = replace(disk_alone(tmp_path), **change)  # type: ignore[arg-type]
+    with pytest.raises(DocumentError, match="no kernel to boot"):
+        QemuTpmBoot(tmp_path / "no such root").boot(order)
+
+
+def test_tables_of_the_rehearsed_machine_are_those_of_a_firmware_that_looks_at_option_roms(tmp_path: Path) -> None:
+    """It is no TD: a device with a ROM moves its BAR here, and not in the prediction."""
+    machine = f"cd {Path(__file__).parents[3]}; exec {sys.executable} -m tests.fakes.qemu_process"
+    shape = order_in(tmp_path, "virtio-net-pci", "serial").shape
+    rehearsed = booter(tmp_path, machine=machine).tables(shape)
+    predicted = QemuAcpiReader(tmp_path / "root", bwrap=str(tmp_path / "bwrap")).read(shape)
+    bars = [int.from_bytes(each.tables[DSDT_BODY : DSDT_BODY + 4], "little") for each in (rehearsed, predicted)]
+    assert bars == [0x80040000, 0x80000000]
 
 
 def open_descriptors() -> int:

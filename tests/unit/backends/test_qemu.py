@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from builder.backends.qemu import QemuAcpiReader, machine_arguments
+from builder.backends.qemu import ProgramChannel, QemuAcpiReader, machine_arguments
 from builder.errors import DocumentError, MissingError, NotProvenError
 from builder.model.recipe import VmmSpec
 from builder.ports import MachineShape
+from tests.fakes.short_pipe import ProgramWithShortPipe
 
 GIB = 1 << 30
 VMM = VmmSpec("qemu", "10.0.2", "q35,smm=off,pic=off", "Skylake-Server,phys-bits=46", ("virtio-rng-pci", "serial"))
@@ -244,3 +245,9 @@ def test_the_version_is_asked_for_once(tmp_path: Path) -> None:
     reader = reader_of(tmp_path, machine="exit 1", version=f"echo x >> {tmp_path}/asked; {SAYS_ITS_VERSION}")
     assert reader.version() == reader.version() == "10.0.2"
     assert (tmp_path / "asked").read_text() == "x\n"
+
+
+def test_a_command_of_which_a_write_takes_only_a_part_is_sent_whole() -> None:
+    with ProgramWithShortPipe() as program:
+        ProgramChannel(program, 1).send(b"write 0x1000 0x4 0x01020304\n")  # type: ignore[arg-type]
+        assert program.stdin.taken == b"write 0x1000 0x4 0x01020304\n"

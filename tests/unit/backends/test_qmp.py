@@ -90,3 +90,21 @@ def test_a_closed_monitor_is_told_apart(peer: tuple[socket.socket, socket.socket
     theirs.close()
     with pytest.raises(QmpClosedError):
         qmp.execute("stop")
+
+
+def test_events_that_came_with_an_answer_are_there_without_waiting(peer: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = peer
+    say(theirs, GREETING, OK, OK, {"event": "SHUTDOWN"})
+    qmp = Qmp(ours, timeout=0.01)
+    qmp.execute("cont")
+    assert [event["event"] for event in qmp.events()] == ["SHUTDOWN"]
+    assert qmp.pending() == []
+
+
+def test_what_is_no_event_is_none(peer: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = peer
+    say(theirs, GREETING, OK, OK, {"return": {}})
+    qmp = Qmp(ours, timeout=5)
+    qmp.execute("cont")
+    with pytest.raises(NotProvenError, match="which nobody asked for"):
+        qmp.events()

@@ -257,7 +257,8 @@ def test_another_profile_than_the_stated_one_is_status_6_and_says_so_in_words(
     assert run([*map(str, arguments)]) == 6
     out = capsys.readouterr().out
     assert "rtmr0: this fits: memory is 2 GiB, predicted for 4 GiB (as in the published profile '2cpu-2G')" in out
-    assert "no quote: the outcome is as good as the log" in out
+    assert "no quote: MRTD was not compared, and the outcome is as good as the log" in out
+    assert "rtmr3: not compared; the log replays to " in out
 
 
 def test_the_nearest_profile_is_told_where_none_fits(tdx: Run, folder: Path) -> None:

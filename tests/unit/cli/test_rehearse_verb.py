@@ -82,3 +82,9 @@ def test_the_end_of_the_serial_log_is_shown(tmp_path: Path) -> None:
     assert first == f"serial log: {tmp_path / 'serial.log'}"
     assert lines[-1] == "  | last � words"
     assert sum(map(len, lines)) < 9000
+
+
+def test_registers_that_were_not_compared_to_their_end_are_named() -> None:
+    assert not any("not derivable" in line for line in summary_lines(HONEST))
+    lines = summary_lines(replace(HONEST, open_registers=("rtmr1", "rtmr2")))
+    assert "not derivable, and not compared to the end: rtmr1, rtmr2" in lines

@@ -345,3 +345,15 @@ def test_any_text_as_a_device_is_a_machine_or_a_refusal(text: str) -> None:
         assert error.hint
     else:
         assert generate_acpi(found)
+
+
+@pytest.mark.parametrize(
+    ("memory", "hole"), [(2 * GIB, 1 << 47), (1 << 46, None), (57 << 40, None), (40 << 40, 32 << 40)], ids=str
+)
+def test_what_does_not_fit_into_46_address_bits_is_refused(memory: int, hole: int | None) -> None:
+    with pytest.raises(DocumentError, match="address bits|64-bit PCI window"):
+        machine(memory=memory, vmm=replace(VMM, pci_hole64=hole))
+
+
+def test_a_hole_that_ends_at_the_last_address_bit_is_none_too_many() -> None:
+    assert machine(memory=2 * GIB, vmm=replace(VMM, pci_hole64=1 << 44)).window_size == 1 << 44

@@ -53,6 +53,24 @@ def test_an_event_that_could_not_be_predicted_still_has_a_type_and_a_place() -> 
         assert difference.proven
 
 
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_nothing_is_proven_behind_an_event_that_stands_for_any_number(count: int) -> None:
+    run = dataclasses.replace(unpredicted("rtmr0"), repeats=True)
+    end = predicted("rtmr0", "ee")
+    log = [LOG[0], *[parsed(predicted("rtmr0", "77", event_type=9))] * count, parsed(end), *LOG[2:]]
+    difference = first_difference([PREDICTED[0], run, end, *PREDICTED[2:]], log)
+    assert difference is not None
+    assert (difference.register, difference.position, difference.proven) == ("rtmr0", 1, False)
+
+
+def test_before_such_an_event_differences_are_proven() -> None:
+    run = dataclasses.replace(unpredicted("rtmr0"), repeats=True)
+    changed = dataclasses.replace(LOG[0], digest="ff" * 48)
+    difference = first_difference([PREDICTED[0], run, *PREDICTED[2:]], [changed, *LOG[1:]])
+    assert difference is not None
+    assert (difference.position, difference.proven) == (0, True)
+
+
 def test_only_the_order_inside_a_register_counts() -> None:
     assert first_difference(PREDICTED, [LOG[3], LOG[0], LOG[2], LOG[1]]) is None
     difference = first_difference(PREDICTED, [LOG[1], LOG[0], LOG[2], LOG[3]])

@@ -11,7 +11,7 @@ from builder.measure.boot.systemd_stub import UkiStart, uki_events
 from builder.measure.images.authenticode import authenticode_digest
 from builder.measure.images.uki import parse_uki
 from builder.measure.profile import firmware_rules
-from builder.model.event import UnpredictedEvent
+from builder.model.event import EV_EFI_VARIABLE_BOOT, UnpredictedEvent
 from builder.model.launch_profile import CcMeasurement, FirmwareRules, SecureBootVariable
 from tests.fakes.efi_images import Disk, Section, kernel, reader, uki
 
@@ -33,27 +33,28 @@ def test_a_program_is_measured_by_its_authenticode_digest() -> None:
 
 
 def test_the_partition_table_comes_before_the_first_program() -> None:
-    events = disk_boot_events(rules("202502"), gpt=GPT, chain=[LOADER])
+    events = disk_boot_events(rules("202502"), gpt=GPT, chain=[LOADER], boot_variables=())
     assert [event.name for event in events] == [CALLING, "separator", "GPT", "loader", *EXIT]
     assert gpt_event(GPT) in events
     assert {event.register for event in events} == {"rtmr1"}
 
 
 def test_older_firmware_has_its_separator_in_rtmr0() -> None:
-    events = disk_boot_events(rules("202402"), gpt=GPT, chain=[LOADER])
+    events = disk_boot_events(rules("202402"), gpt=GPT, chain=[LOADER], boot_variables=())
     assert [event.name for event in events] == [CALLING, "GPT", "loader", *EXIT]
 
 
-def test_boot_variables_in_rtmr1_cannot_be_predicted_for_a_disk() -> None:
-    old = replace(rules("202502"), boot_variables_register="rtmr1")
-    first, *_ = disk_boot_events(old, gpt=GPT, chain=[LOADER])
-    assert isinstance(first, UnpredictedEvent)
-    assert first.register == "rtmr1"
+def test_old_firmware_has_its_boot_variables_in_rtmr1() -> None:
+    unknown = (UnpredictedEvent("rtmr1", EV_EFI_VARIABLE_BOOT, "BootOrder", "?"),)
+    events = disk_boot_events(rules("202502"), gpt=GPT, chain=[LOADER], boot_variables=unknown)
+    assert events[:1] == unknown
+    elsewhere = (replace(unknown[0], register="rtmr0"),)
+    assert elsewhere[0] not in disk_boot_events(rules("202502"), gpt=GPT, chain=[LOADER], boot_variables=elsewhere)
 
 
 def test_a_uki_given_as_kernel_is_loaded_before_the_boot_option_is_called() -> None:
     image = uki("257", Section(".cmdline", b"quiet"))
     chain = uki_events(parse_uki(image), UkiStart(from_disk=False))
-    events = kernel_boot_events(rules("202502"), kernel=image_event("UKI", image), chain=chain)
+    events = kernel_boot_events(rules("202502"), kernel=image_event("UKI", image), chain=chain, boot_variables=())
     rtmr1 = [event.name for event in events if event.register == "rtmr1"]
     assert rtmr1 == ["UKI", CALLING, "separator", "kernel of the UKI", *EXIT]

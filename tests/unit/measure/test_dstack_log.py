@@ -105,3 +105,15 @@ def test_a_digest_of_another_version_than_stated_is_refused() -> None:
 def test_a_version_that_nobody_knows_is_refused(version: object) -> None:
     with pytest.raises(DocumentError, match="version"):
         parse_dstack_event_log(log({**RUNTIME, "version": version}))
+
+
+def test_a_log_that_no_boot_makes_is_refused_unread() -> None:
+    for hostile in (b"[" + b"{}," * (1 << 19) + b"{}]", b"[" * (1 << 21)):
+        with pytest.raises(DocumentError, match="wanted at most 1048576"):
+            parse_dstack_event_log(hostile)
+
+
+@pytest.mark.parametrize("payload", ["abc", "AB", "zz", "a b "])
+def test_a_payload_is_whole_bytes_in_lower_case_hex(payload: str) -> None:
+    with pytest.raises(DocumentError, match="not lower-case hex"):
+        parse_dstack_event_log(log({**BOOT, "event_payload": payload}))

@@ -122,7 +122,10 @@ def test_the_profile_is_of_the_images_firmware_and_the_machines_versions() -> No
 
 def test_a_stated_page_order_wins_over_the_version() -> None:
     single = replace(OLD, page_order=PageOrder.SINGLE_PASS)
-    assert dstack_launch_profile(IMAGE, single).page_order is PageOrder.SINGLE_PASS
+    profile = dstack_launch_profile(IMAGE, single)
+    assert profile.page_order is PageOrder.SINGLE_PASS
+    assert "page_order_unverified" in profile.caveats
+    assert "page_order_unverified" not in dstack_launch_profile(IMAGE, OLD).caveats
 
 
 def test_which_kernel_a_newer_qemu_shows_to_this_firmware_is_not_certain() -> None:

@@ -192,6 +192,13 @@ def test_a_tpm_log_gives_the_sha384_digest_and_the_register_of_a_td() -> None:
     assert [pcr for pcr, register in registers.items() if register is None] == list(range(16, 24))
 
 
+def test_a_ccel_is_no_tpm_log() -> None:
+    """Its MR indexes would be taken for PCRs, and the registers for others."""
+    with pytest.raises(DocumentError, match="as in the CCEL of a TD"):
+        parse_tpm_log(HEADER + SEPARATOR)
+    assert len(parse_tpm_log(log_header([SHA384], index=0) + SEPARATOR)) == 1
+
+
 def test_a_tpm_log_needs_sha384_and_known_pcrs() -> None:
     with pytest.raises(DocumentError, match="wanted SHA-384"):
         parse_tpm_log(log_header([SHA1, SHA256], index=0))

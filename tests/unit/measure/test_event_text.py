@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builder.errors import DocumentError
 from builder.measure import ParsedEvent
-from builder.measure.evidence.event_text import event_text
+from builder.measure.evidence.event_text import event_text, load_option_text
 from builder.measure.firmware.efi_variables import (
     EFI_GLOBAL_VARIABLE,
     EfiVariable,
@@ -125,6 +126,13 @@ def test_data_that_is_not_what_its_type_asks_for_is_named_and_never_raises(event
     shown = text(*event)
     assert shown.startswith("malformed: ")
     assert len(shown) <= 200
+
+
+def test_the_end_of_a_description_is_not_sought_forever() -> None:
+    with pytest.raises(DocumentError, match="without end in its first 4096 bytes"):
+        load_option_text(b"\1\0\0\0\4\0" + b"a\0" * 2045 + b"\0\0\x7f\xff\4\0")
+    longest = "a" * 2044
+    assert load_option_text(b"\1\0\0\0\4\0" + longest.encode("utf-16-le") + b"\0\0\x7f\xff\4\0") == f'"{longest}" '
 
 
 def test_long_text_is_cut_and_hostile_text_cannot_forge_a_line() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from builder.errors import BuilderError, DocumentError
 from builder.measure import parse_ccel, parse_quote
-from builder.measure.evidence.form import event_log_input, quote_input
+from builder.measure.evidence.form import MAX_JSON, event_log_input, quote_input
 from builder.measure.evidence.quote import QE_VENDOR_INTEL
 from tests.fakes.boot_files import log_header, log_record
 
@@ -98,3 +98,14 @@ def test_a_log_that_is_none_of_these_is_left_alone(data: bytes) -> None:
 def test_json_without_a_log_is_refused(data: bytes) -> None:
     with pytest.raises(DocumentError, match="without the text"):
         event_log_input(data)
+
+
+def test_json_larger_than_any_evidence_is_refused_unread() -> None:
+    for read in (quote_input, event_log_input):
+        with pytest.raises(DocumentError, match=f"wanted at most {MAX_JSON}"):
+            read(b'{"x":"' + b"a" * MAX_JSON + b'"}')
+
+
+def test_an_odd_number_of_hex_digits_is_not_hex() -> None:
+    assert quote_input(b"ab" * 40).form == "hex"
+    assert quote_input(b"ab" * 40 + b"a").form != "hex"

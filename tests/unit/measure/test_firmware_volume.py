@@ -1,9 +1,11 @@
 """Whether a firmware has the driver that extends RTMRs. Real firmware is in tests/vectors."""
 
+import tracemalloc
+
 import pytest
 
 from builder.measure import CcMeasurement, cc_measurement_of
-from builder.measure.firmware.volume import MAX_DECOMPRESSED, TD_TCG2_DXE
+from builder.measure.firmware.volume import MAX_DECOMPRESSED, MAX_ITEMS, TD_TCG2_DXE
 from tests.fakes.boot_files import (
     DXE_CORE,
     LZMA_SECTION,
@@ -99,3 +101,34 @@ def test_a_volume_with_a_wrong_checksum_is_no_volume() -> None:
     broken = bytearray(WITH_DRIVER)
     broken[50] ^= 1
     assert cc_measurement_of(bytes(broken)) is CcMeasurement.UNKNOWN
+
+
+def nested(content: bytes) -> bytes:
+    """Sections inside volumes inside volumes, three deep."""
+    for _ in range(3):
+        content = section(VOLUME_SECTION, image(content), large=True)
+    return content
+
+
+def test_what_is_unpacked_is_never_held_twice_however_deep_a_volume_lies() -> None:
+    unpacked = nested(section(0x19, bytes(MAX_DECOMPRESSED // 2), large=True))
+    firmware = image(guided_section(LZMA_SECTION, lzma_alone(unpacked)))
+    tracemalloc.start()
+    try:
+        cc_measurement_of(firmware)
+        assert tracemalloc.get_traced_memory()[1] < 2 * MAX_DECOMPRESSED
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_budget_is_for_all_that_is_unpacked_together() -> None:
+    half = guided_section(LZMA_SECTION, lzma_alone(section(0x19, bytes(MAX_DECOMPRESSED // 2), large=True)))
+    driver = section(VOLUME_SECTION, WITHOUT_DRIVER)
+    assert cc_measurement_of(image(half + driver)) is CcMeasurement.ABSENT
+    assert cc_measurement_of(image(half + half + driver)) is CcMeasurement.UNKNOWN
+
+
+def test_files_without_end_are_not_read() -> None:
+    files = [ffs_file(OTHER_ENTRY, b"")] * (MAX_ITEMS - 1)
+    assert cc_measurement_of(volume([CORE, *files])) is CcMeasurement.ABSENT
+    assert cc_measurement_of(volume([CORE, *files, files[0]])) is CcMeasurement.UNKNOWN

@@ -2,14 +2,21 @@
 
 import struct
 import uuid
-from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import NotProvenError
-from builder.measure.evidence.guest_log import Log, candidate_logs, left_boot_services, proven_log, replay_pcrs
+from builder.measure.evidence.guest_log import (
+    Log,
+    candidate_logs,
+    left_boot_services,
+    proven_log,
+    replay_pcrs,
+    shows_boot_services_left,
+)
 from builder.measure.rtmr import ZERO, extend
 from builder.model.event import EV_NO_ACTION
 from tests.fakes.emulated_boot import (
@@ -21,36 +28,12 @@ from tests.fakes.emulated_boot import (
     predicted,
     tpm_log,
 )
+from tests.fakes.flat_memory import SIZE, FlatMemory, firmware_area, with_actions
 
-SIZE = 1 << 20
 TABLE_GUID = uuid.UUID("1e2ed096-30e2-4254-bd89-863bbef82325").bytes_le
 LOG = tpm_log(predicted(), acpi_with_tpm())
 DIGESTS = [(each.index, each.digest) for each in LOG]
 LAST = 2  # events after boot services were asked to end, which a kernel's own copy of the log lacks
-
-
-class FlatMemory:
-    """A guest's memory in which places are physical addresses."""
-
-    def __init__(self, parts: dict[int, bytes], size: int = SIZE) -> None:
-        self.data = bytearray(size)
-        for place, part in parts.items():
-            self.data[place : place + len(part)] = part
-
-    def find(self, pattern: bytes) -> Iterator[int]:
-        place = self.data.find(pattern)
-        while place >= 0:
-            yield place
-            place = self.data.find(pattern, place + 1)
-
-    def read(self, place: int, size: int) -> bytes:
-        return bytes(self.data[place : place + size]) if place >= 0 else b""
-
-    read_physical = read
-
-
-def firmware_area(log: Log) -> bytes:
-    return (LOG_HEADER + encoded_records(log)).ljust(1 << 16, b"\xff")
 
 
 def linux_copy(log: Log, *, size: int | None = None) -> bytes:
@@ -175,3 +158,70 @@ def test_boot_services_were_left_only_with_the_event_that_says_so() -> None:
     assert left_boot_services(LOG)
     assert not left_boot_services(LOG[:-1])
     assert not left_boot_services(())
+
+
+def crowded(log: Log, *, spacing: int = 1024, size: int = 32 << 20) -> dict[int, bytes]:
+    """Every KiB of a memory a small log."""
+    return dict.fromkeys(range(0, size, spacing), linux_copy(log))
+
+
+def test_thousands_of_small_logs_are_not_all_parsed_and_do_not_hide_the_long_one() -> None:
+    memory = FlatMemory({**crowded(LOG[:1]), 0x12345: linux_copy(LOG)}, 32 << 20)
+    assert found(memory) == DIGESTS
+    memory.reads.clear()
+    assert not shows_boot_services_left(FlatMemory(crowded(LOG[:1]), 32 << 20))
+    candidate_logs(memory)
+    assert len([size for size in memory.reads if size > 100]) <= 2 * 64
+
+
+def test_thousands_of_small_logs_do_not_hide_the_area_of_the_firmware() -> None:
+    assert found(FlatMemory({**crowded(LOG[:1], spacing=4000), 0x40000: firmware_area(LOG)}, 32 << 20)) == DIGESTS
+
+
+def test_what_is_too_much_to_look_at_is_not_proven() -> None:
+    memory = FlatMemory({**crowded((*LOG, *LOG), spacing=8192), 0x12345: linux_copy(LOG)}, 32 << 20)
+    with pytest.raises(NotProvenError, match="replays to the PCRs"):
+        found(memory)
+
+
+def test_final_events_tables_are_not_all_parsed() -> None:
+    tables = {0x40000 + 0x4000 * place: final_events(LOG[-LAST:])[:0x3000] for place in range(40)}
+    pointers = {0x100 + 0x40 * place: configuration_table(address) for place, address in enumerate(tables)}
+    memory = FlatMemory({0x2001: linux_copy(LOG[:-LAST]), **tables, **pointers})
+    assert found(memory) == DIGESTS
+    memory.reads.clear()
+    candidate_logs(memory)
+    assert memory.reads.count(1 << 16) <= 1 + 16
+
+
+def test_many_long_candidates_do_not_take_for_ever() -> None:
+    """Each of ten tables alone would add 300 candidates of 450 events."""
+    logs = [tuple(replace(LOG[0], digest=f"{n:094x}{table:02x}") for n in range(300)) for table in range(10)]
+    tables = {0x20000 + 0x10000 * place: final_events(log) for place, log in enumerate(logs)}
+    pointers = {0x100 + 0x40 * place: configuration_table(address) for place, address in enumerate(tables)}
+    candidates = candidate_logs(FlatMemory({0x2001: linux_copy(logs[0]), **tables, **pointers}))
+    assert 900_000 < sum(map(len, candidates)) <= 1_000_000
+
+
+def test_a_search_that_is_ended_finds_no_more() -> None:
+    memory = FlatMemory({0x12345: firmware_area(LOG)})
+    assert candidate_logs(memory, expired=lambda: True) == []
+    assert not shows_boot_services_left(memory, expired=lambda: True)
+    assert memory.reads == []
+
+
+@pytest.mark.parametrize("looks", [1, 10, 100, 1000])
+def test_a_search_can_be_ended_anywhere(looks: int) -> None:
+    memory = FlatMemory({**crowded(LOG[:1], size=1 << 19), 0x90000: configuration_table(0x40000)})
+    left = iter(range(looks))
+    candidate_logs(memory, expired=lambda: next(left, None) is None)
+    assert len(memory.reads) <= 3 * looks
+
+
+def test_leaving_boot_services_shows_in_a_log_and_in_final_events() -> None:
+    log = with_actions(LOG)
+    table = {0x40000: final_events(log[-LAST:]), 0x90000: configuration_table(0x40000)}
+    assert shows_boot_services_left(FlatMemory({0x12345: firmware_area(log)}))
+    assert shows_boot_services_left(FlatMemory({0x1001: linux_copy(log[:-LAST]), **table}))
+    assert not shows_boot_services_left(FlatMemory({0x1001: linux_copy(log[:-LAST])}))
+    assert not shows_boot_services_left(FlatMemory(table)), "without a log nobody knows the form of its records"

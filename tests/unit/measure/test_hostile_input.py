@@ -1,7 +1,8 @@
 """Parsers meet anything: they may refuse it with a BuilderError, and do nothing else."""
 
 import contextlib
-import tracemalloc
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -9,11 +10,10 @@ from hypothesis import strategies as st
 
 import builder.measure
 from builder.errors import BuilderError
-from builder.measure import parse_ccel
 from builder.measure.evidence.event_data import event_name
 from builder.model.event import EVENT_TYPE_NAMES
-from tests.fakes.boot_files import log_header, log_record
-from tests.fakes.parser_examples import PARSERS, Parser
+from tests.fakes.large_examples import LARGE, NOT_REPEATING
+from tests.fakes.parser_examples import FED_BY_ANOTHER, PARSERS, Parser
 
 EVERY = pytest.mark.parametrize(("parser", "valid", "offsets"), PARSERS.values(), ids=PARSERS)
 VALUES = st.one_of(st.sampled_from([b"\0", b"\xff", b"\xff" * 4, bytes(8), b"\x7f" * 8]), st.binary(max_size=8))
@@ -64,35 +64,31 @@ def test_an_event_of_any_data_has_a_name_that_can_be_shown(event_type: int, data
     assert name == "" or name.isprintable()
 
 
-@EVERY
-@pytest.mark.parametrize("fill", [b"\0", b"\xff", b"[", b"\x01\0\0\0"], ids=bytes.hex)
-def test_ten_megabytes_take_less_than_64_more(parser: Parser, valid: bytes, offsets: range, fill: bytes) -> None:
-    """Behind a valid beginning and before a valid end, since parsers look at both."""
-    filling = fill * ((10 << 20) // len(fill))
-    examples = [valid + filling, filling + valid]
-    tracemalloc.start()
-    try:
-        for example in examples:
-            tracemalloc.reset_peak()
-            before = tracemalloc.get_traced_memory()[0]
-            feed(parser, example)
-            assert tracemalloc.get_traced_memory()[1] - before < 64 << 20
-    finally:
-        tracemalloc.stop()
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, so that a hang or a bomb fails the test and not the machine."""
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_a_megabyte_of_nothing_but_events_stays_small() -> None:
-    record = log_record(1, 4, [(0xC, bytes(48))], b"")
-    log = log_header([(0xC, 48)]) + record * ((1 << 20) // len(record))
-    tracemalloc.start()
-    try:
-        assert len(parse_ccel(log)) > 10_000
-        assert tracemalloc.get_traced_memory()[1] < 6 << 20  # so 10 MB take less than 64
-    finally:
-        tracemalloc.stop()
+def test_ten_megabytes_take_no_more_than_ten_seconds_and_64_more() -> None:
+    """Of fills, and of what makes each parser go on."""
+    result = run("-m", "tests.fakes.limited_parsers")
+    assert (result.stdout, result.returncode) == ("", 0), result.stderr
+
+
+@pytest.mark.parametrize("bomb", ["bytes(65 << 20)", "[data for data in [b'x'] * (9 << 20)]"])
+def test_the_limit_of_that_is_real(bomb: str) -> None:
+    code = f"from tests.fakes.limited_parsers import feed; print(feed(lambda _: {bomb}, b''), feed(len, b'x') == '')"
+    assert run("-c", code).stdout.startswith("MemoryError at ")
+    assert run("-c", code).stdout.endswith(" True\n")
+
+
+def test_every_parser_is_fed_what_makes_it_go_on_or_cannot() -> None:
+    assert set(LARGE) | NOT_REPEATING == set(PARSERS)
+    assert not NOT_REPEATING & set(LARGE)
 
 
 def test_every_public_parser_is_fed_hostile_bytes() -> None:
-    fed = {parser.__name__ for parser, _, _ in PARSERS.values()}
-    public = {name for name in builder.measure.__all__ if name.startswith("parse_")}
+    parsers = {parser for parser, _, _ in PARSERS.values()}
+    fed = {parser.__name__ for parser in parsers} | {name for name, by in FED_BY_ANOTHER.items() if by in parsers}
+    public = {name for name in builder.measure.__all__ if name.startswith(("parse_", "read_"))}
     assert public - fed == {"parse_reference_values"}  # takes a document, not bytes

@@ -151,6 +151,14 @@ def test_a_key_that_is_not_rsa_is_not_decided() -> None:
     assert not isinstance(refusal.value, ImageRefusedError)
 
 
+@pytest.mark.parametrize("exponent", ["0203000001", "0203010000", "0203ffffff"])
+def test_a_key_that_no_library_takes_is_not_decided(exponent: str) -> None:
+    hostile = SIGNED.replace(bytes.fromhex("0203010001"), bytes.fromhex(exponent))
+    assert hostile != SIGNED
+    with pytest.raises(DocumentError):
+        image_authorities(hostile, db=certificates(ROOT), dbx=b"")
+
+
 def test_an_entry_of_db_that_is_no_certificate_is_not_skipped() -> None:
     with pytest.raises(DocumentError, match=r"no X\.509 certificate"):
         image_authorities(SIGNED, db=signature_list(CERT_X509, b"certificate"), dbx=b"")
@@ -257,3 +265,26 @@ def test_certificates_are_those_of_the_signature() -> None:
     assert signature.certificates == (LEAF.certificate, MIDDLE.certificate)
     assert isinstance(signature.certificates[0], x509.Certificate)
     assert image_signatures(IMAGE) == ()
+
+
+def test_values_and_signatures_without_end_are_refused() -> None:
+    assert len(parse_der(sequence(*[b"\x05\0"] * 64)).children()) == 64
+    with pytest.raises(DocumentError, match="more than 64"):
+        parse_der(sequence(*[b"\x05\0"] * 65)).children()
+    one = win_certificate(signed_data(indirect_data(bytes(32)), LEAF))
+    assert len(image_signatures(with_certificates(IMAGE, one * 16))) == 16
+    with pytest.raises(DocumentError, match="more than 16 signatures"):
+        image_signatures(with_certificates(IMAGE, one * 17))
+
+
+def test_certificates_that_all_issue_each_other_do_not_multiply() -> None:
+    """Of one name and key: tried as chains, sixteen would be more than anybody waits for."""
+    chain = tuple(signer("root", ROOT, key=ROOT.key) for _ in range(16))
+    (signature,) = image_signatures(signed_image(IMAGE, chain[0], chain=chain[1:]))
+    assert not verifies(signature, OTHER.certificate)
+    assert verifies(signature, ROOT.certificate)
+
+
+def test_a_database_larger_than_any_variable_is_refused() -> None:
+    with pytest.raises(DocumentError, match="wanted at most 1048576"):
+        parse_signature_lists(bytes((1 << 20) + 1), what="dbx")

@@ -125,6 +125,14 @@ def names_of(register: str, *, vmm: str = "7.2.22", edk2: str) -> list[str]:
     return [event.name for event in prediction.of_register(register)]
 
 
+@pytest.mark.parametrize("vmm", ["8.2.2", "10.2.1"])
+def test_an_initrd_that_does_not_fit_the_machine_is_refused_whichever_kernel_is_served(vmm: str) -> None:
+    files = dataclasses.replace(FILES, initrd=bytes(GIB // 8))
+    profile = profile_of((1, GIB // 8), vmm=vmm, files=files)
+    with pytest.raises(DocumentError, match="does not fit below"):
+        Measurer(files).predict(profile, ACPI)
+
+
 def test_before_202302_acpi_is_stated_but_not_measured() -> None:
     (prediction,) = matrix((1, GIB), edk2="202211").predictions
     assert "etc/acpi/tables" not in [event.name for event in prediction.events]

@@ -6,6 +6,7 @@ import pytest
 
 from builder.errors import DocumentError
 from builder.measure import CAVEATS, BootFiles, CcMeasurement, KernelForm, PageOrder, SecureBootVariable
+from builder.measure.firmware.edk2 import NEWEST
 from builder.measure.profile import firmware_rules, kernel_form_for, launch_profiles, parse_version, vmm_rules
 from builder.model.launch_profile import (
     BootOptions,
@@ -59,10 +60,16 @@ def test_the_first_tdx_driver_put_boot_variables_elsewhere() -> None:
     assert rules("202211", CcMeasurement.ABSENT).boot_variables_register == "rtmr0"
 
 
-@pytest.mark.parametrize("edk2", ["", "2025", "202513", "202500", "edk2-stable202502", "202502\n", "199902"])
+@pytest.mark.parametrize("edk2", ["", "2025", "202513", "202500", "edk2-stable202502", "202502\n", "199902", "202501"])
 def test_what_is_no_edk2_tag_is_refused(edk2: str) -> None:
     with pytest.raises(DocumentError, match="not of the form YYYYMM"):
         rules(edk2)
+
+
+def test_a_release_that_nobody_has_looked_at_is_refused() -> None:
+    assert rules(NEWEST).edk2 == NEWEST
+    with pytest.raises(DocumentError, match=f"the newest release whose rules are known is {NEWEST}"):
+        rules("209911")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.encoding.canonical_json import encode_canonical
-from builder.errors import DocumentError, ExitStatus, NotProvenError
+from builder.errors import DocumentError, ExitStatus, NotProvenError, worst_status
 from builder.measure import blobs_for
 from builder.measure.evidence.guest_log import Log
 from builder.measure.rehearsal import mapped_log, rehearsal_of, rehearsed_events
@@ -252,6 +252,71 @@ def test_an_event_that_no_rule_derives_has_to_be_there() -> None:
     assert failures(rehearsal) == [("rtmr0", "Boot0000", EventVerdict.MISSING)]
 
 
+def open_from(name: str, register: str) -> Prediction:
+    """The prediction with an event before `name` that stands for any number of events."""
+    run = UnpredictedEvent(register, 0xD, "some files", "nobody knows which", repeats=True)
+    place = [each.name for each in predicted().events].index(name)
+    return replace(predicted(), events=(*predicted().events[:place], run, *predicted().events[place:]))
+
+
+INITRD = place_of("Linux initrd")
+SOME = tuple(event(12, 0xD, f"{number:096x}", name="file") for number in range(3))
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        HONEST,
+        (*HONEST[:INITRD], *SOME, *HONEST[INITRD:]),
+        (*HONEST[: INITRD + 1], *SOME, *HONEST[INITRD + 1 :]),
+        (*HONEST[:INITRD], replace(HONEST[INITRD], digest=OTHER), *HONEST[INITRD + 1 :]),
+        without(INITRD),
+        (*HONEST[:INITRD], HONEST[INITRD - 1], *HONEST[INITRD:]),
+    ],
+    ids=["none", "some before", "some behind", "another in its place", "nothing at all", "one again"],
+)
+def test_after_events_that_nobody_can_count_nothing_is_a_difference_and_nothing_agrees(log: Log) -> None:
+    rehearsal = rehearsed(log, prediction=open_from("Linux initrd", "rtmr2"))
+    assert rehearsal.failures == ()
+    assert verdicts(rehearsal, EventVerdict.NOT_DERIVABLE) == [("rtmr2", "some files"), ("rtmr2", "Linux initrd")]
+    assert ("rtmr2", "LOADED_IMAGE::LoadOptions") in verdicts(rehearsal, EventVerdict.AGREES)
+    assert rehearsal.open_registers == ("rtmr2",)
+    assert rehearsal.status is ExitStatus.OK, "a release lists it"
+    assert worst_status(rehearsal.statuses) is ExitStatus.NOT_PROVEN
+
+
+@pytest.mark.parametrize("name", ["LOADED_IMAGE::LoadOptions", "kernel", "PK"])
+def test_what_comes_before_them_and_in_other_registers_is_still_compared(name: str) -> None:
+    place = place_of(name)
+    changed = (*HONEST[:place], replace(HONEST[place], digest=OTHER), *HONEST[place + 1 :])
+    for log in (changed, without(place)):
+        rehearsal = rehearsed(log, prediction=open_from("Linux initrd", "rtmr2"))
+        assert [each.name for each in rehearsal.failures] == [name]
+        assert worst_status(rehearsal.statuses) is ExitStatus.REGISTER_DIFFERS
+
+
+def test_an_event_in_the_wrong_place_before_them_is_a_difference() -> None:
+    place = place_of("LOADED_IMAGE::LoadOptions")
+    rehearsal = rehearsed((*HONEST[:place], SOME[0], *HONEST[place:]), prediction=open_from("Linux initrd", "rtmr2"))
+    assert failures(rehearsal) == [("rtmr2", "file", EventVerdict.EXTRA)]
+
+
+def test_where_everything_is_behind_such_events_nothing_is_proven() -> None:
+    runs = [UnpredictedEvent(each, 0xD, "anything", "no rule", repeats=True) for each in ("rtmr0", "rtmr1", "rtmr2")]
+    rehearsal = rehearsed(HONEST, prediction=replace(predicted(), events=(*runs, *predicted().events)))
+    assert rehearsal.open_registers == ("rtmr0", "rtmr1", "rtmr2")
+    assert verdicts(rehearsal, EventVerdict.AGREES) == []
+    assert rehearsal.status is ExitStatus.NOT_PROVEN
+
+
+def test_an_underivable_event_that_equals_its_neighbour_is_not_taken_for_it() -> None:
+    """Boot0000 has by chance the digest of BootOrder, which comes before or after it."""
+    one, other = place_of("Boot0000"), place_of("BootOrder")
+    log = list(HONEST)
+    log[one] = replace(log[one], digest=log[other].digest)
+    assert rehearsed(tuple(log), prediction=open_prediction()).failures == ()
+
+
 def test_what_a_time_limit_cut_off_is_not_proven_and_no_difference() -> None:
     early = HONEST[: place_of("Linux initrd")]
     rehearsal = rehearsed(early, end=BootEnd.TIME_LIMIT)
@@ -264,6 +329,35 @@ def test_a_difference_is_one_although_a_time_limit_cut_off_the_rest() -> None:
     place = place_of("PK")
     early = (*HONEST[:place], replace(HONEST[place], digest=OTHER))
     assert rehearsed(early, end=BootEnd.TIME_LIMIT).status is ExitStatus.REGISTER_DIFFERS
+
+
+@pytest.mark.parametrize("wanted", [True, False], ids=["a text wanted", "no text wanted"])
+@pytest.mark.parametrize("end", list(BootEnd))
+def test_only_a_complete_log_of_a_guest_that_left_boot_services_passes(end: BootEnd, wanted: bool) -> None:
+    ready = not wanted or end is BootEnd.TEXT_SEEN
+    assert status_of(HONEST, end, wanted=wanted) is (ExitStatus.OK if ready else ExitStatus.NOT_PROVEN)
+    lost = without(place_of("Linux initrd"))
+    assert status_of(lost, end, wanted=wanted) is ExitStatus.REGISTER_DIFFERS
+
+
+@pytest.mark.parametrize("wanted", [True, False], ids=["a text wanted", "no text wanted"])
+@pytest.mark.parametrize("end", list(BootEnd))
+@pytest.mark.parametrize("last", ["kernel", "Linux initrd", "Exit Boot Services Invocation"])
+def test_what_is_missing_of_a_boot_that_we_ended_is_not_proven(end: BootEnd, wanted: bool, last: str) -> None:
+    """A text may be seen before the firmware is left: a boot loader's, or one that the guest prints early."""
+    cut = end in (BootEnd.TEXT_SEEN, BootEnd.TIME_LIMIT)
+    status = ExitStatus.NOT_PROVEN if cut else ExitStatus.REGISTER_DIFFERS
+    assert status_of(HONEST[: place_of(last) + 1], end, wanted=wanted) is status
+
+
+@pytest.mark.parametrize("end", list(BootEnd))
+def test_a_guest_that_never_left_boot_services_does_not_pass_although_nothing_is_missing(end: BootEnd) -> None:
+    complete = rehearsed(HONEST, end=end)
+    assert replace(complete, left_boot_services=False).status is ExitStatus.NOT_PROVEN
+
+
+def status_of(log: Log, end: BootEnd, *, wanted: bool) -> ExitStatus:
+    return rehearsal_of(predicted(), observation(log, end=end), text_wanted=wanted).status
 
 
 def test_an_event_is_missing_if_the_guest_left_boot_services_without_it() -> None:

@@ -3,13 +3,14 @@
 import pytest
 
 from builder.errors import DocumentError
-from builder.measure.boot.systemd_stub import UKI_CAVEATS, UkiStart, stub_caveats, stub_version, uki_events
+from builder.measure.boot.systemd_stub import UkiStart, stub_caveats, stub_version, uki_events
 from builder.measure.images.authenticode import authenticode_digest
 from builder.measure.images.uki import parse_uki
 from builder.measure.images.uki_initrd import uki_initrd
 from builder.model.digest import sha384_hex
 from builder.model.event import PredictedEvent, UnpredictedEvent
-from tests.fakes.efi_images import Section, kernel, uki
+from builder.model.launch_profile import CAVEATS
+from tests.fakes.efi_images import Section, kernel, pe_image, stub_magic, uki
 
 LINE = "console=ttyS0 quiet"
 CONTENT = {".cmdline": LINE.encode(), ".initrd": b"initrd", ".osrel": b"ID=x", ".uname": b"6.12", ".sbat": b"sbat"}
@@ -102,6 +103,16 @@ def test_the_kernel_counts_as_it_is_in_memory() -> None:
     (event,) = (event for event in uki_events(parse_uki(grown)) if event.register == "rtmr1")
     assert isinstance(event, PredictedEvent)
     assert event.digest == authenticode_digest(kernel() + b"padding").hex()
+
+
+def test_the_zeros_behind_a_kernel_in_memory_count() -> None:
+    """As ukify makes them, which gives the kernel the room that it needs to run."""
+    inside = kernel()
+    grown = pe_image([stub_magic("257"), Section(".linux", inside, virtual_size=len(inside) + 100_000)])
+    written_out = inside + bytes(100_000)
+    digests = {each.name: each.digest for each in uki_events(parse_uki(grown)) if isinstance(each, PredictedEvent)}
+    assert digests[KERNEL_EVENT] == authenticode_digest(written_out).hex() != authenticode_digest(inside).hex()
+    assert digests[".linux"] == sha384_hex(written_out)
 
 
 def test_kernels_that_need_the_handover_are_refused() -> None:
@@ -221,6 +232,6 @@ def test_a_uki_of_another_stub_needs_a_version() -> None:
 @pytest.mark.parametrize("version", range(252, 263))
 def test_every_prediction_comes_with_caveats_that_exist(version: int) -> None:
     caveats = stub_caveats(version)
-    assert set(caveats) <= set(UKI_CAVEATS)
+    assert set(caveats) <= set(CAVEATS)
     assert ("uki_stub_without_cc" in caveats) == (version < 256)
     assert ("uki_stub_not_booted" in caveats) == (version not in (252, 254, 257, 262))

@@ -65,6 +65,11 @@ def test_more_ranges_than_a_firmware_has_sections_are_refused() -> None:
         parse_td_hob_witness(bytes.fromhex("801000") + bytes([65]) + ranges)
 
 
+def test_a_witness_longer_than_all_numbers_it_can_hold_is_refused_at_once() -> None:
+    with pytest.raises(DocumentError, match="10485760 bytes, wanted at most"):
+        parse_td_hob_witness(bytes(10 << 20))
+
+
 @given(st.binary(max_size=40))
 def test_hostile_bytes_are_refused_or_stand_for_themselves(data: bytes) -> None:
     try:

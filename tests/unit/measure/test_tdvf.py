@@ -192,6 +192,12 @@ def test_augmented_memory_may_be_large() -> None:
     assert len(parse_tdvf(Firmware(sections=[*SECTIONS_S, large]).encode()).sections) == 7
 
 
+def test_augmented_memory_that_is_extended_may_not() -> None:
+    large = (0, 0, 1 << 32, 1 << 40, TEMP_MEM, PAGE_AUG | MR_EXTEND)
+    with pytest.raises(DocumentError, match="of added pages, more than 0x40000000"):
+        parse_tdvf(Firmware(sections=[*SECTIONS_S, large]).encode())
+
+
 @pytest.mark.parametrize("size", [0, 1, 49, 50, 0x1000, 0xEFFF, 0xFFFF])
 def test_a_file_cut_at_its_start_never_gives_other_sections(size: int) -> None:
     """The table is found from the end, so what is left after cutting must be refused, not misread."""

@@ -1,5 +1,7 @@
 """Unified kernel images: which sections a stub sees, profile by profile, and the initrd that it makes of them."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,6 +87,24 @@ def test_a_kernel_may_be_in_every_profile_or_in_the_base_and_nowhere_else() -> N
 def test_an_image_that_grows_in_memory_without_end_is_refused() -> None:
     with pytest.raises(DocumentError, match="bytes more in memory than in the file"):
         sections(Section(".initrd", b"x", virtual_size=0xFFFFFFFF))
+
+
+def test_the_zeros_behind_a_kernel_are_counted_and_not_made() -> None:
+    image = uki(VERSION, Section(".profile", b"p"), Section(".profile", b"q"), Section(".linux", b"k", 200 << 20))
+    tracemalloc.start()
+    try:
+        parsed = parse_uki(image)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert parsed.kernel_padding == (0, (200 << 20) - 512)
+    assert parsed.profile(1)[".linux"].rstrip(b"\0") == b"k"
+
+
+def test_only_a_kernel_may_grow_much() -> None:
+    sections(Section(".initrd", b"x", virtual_size=4 << 20))
+    with pytest.raises(DocumentError, match="bytes more in memory than in the file, wanted at most 4194304"):
+        sections(Section(".initrd", b"x", virtual_size=5 << 20))
 
 
 def test_profiles_without_end_are_refused() -> None:

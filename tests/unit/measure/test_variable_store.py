@@ -153,3 +153,8 @@ def test_the_fake_header_is_the_real_one(vectors: Path) -> None:
     filled[100 : 100 + len(encode_stored(PK))] = encode_stored(PK)
     assert stored_variables(bytes(filled), edk2="202402") == (PK,)
     assert sha384_hex(bytes(filled)) != sha384_hex(store)
+
+
+def test_a_store_larger_than_any_firmware_has_is_refused() -> None:
+    with pytest.raises(DocumentError, match="wanted at most 4194304"):
+        stored_variables(Store(size=5 << 20).encode(), edk2="202502")

@@ -100,6 +100,21 @@ def test_command_line_that_does_not_measure_the_root_file_system_is_refused(text
         parse(with_command_line(text))
 
 
+def with_ready_text(text: str, command_line: str) -> str:
+    return f"{with_command_line(command_line)}\nrehearse:\n  until: {text}\n"
+
+
+@pytest.mark.parametrize("text", ["console", "a={root_hash}", "'{x}'", "'{root_'", "console=ttyS0 a={root_hash} {x}"])
+def test_a_text_that_the_kernel_says_by_itself_is_nothing_to_wait_for(text: str) -> None:
+    with pytest.raises(DocumentError, match=r"\$\.rehearse\.until: .* is in the command line"):
+        parse(with_ready_text(text, "'console=ttyS0 a={root_hash} {{x}}'"))
+
+
+@pytest.mark.parametrize("text", ["consoles", "Console", "'{{x}}'"])
+def test_a_text_that_is_not_in_the_command_line_is_waited_for(text: str) -> None:
+    assert parse(with_ready_text(text, "'console=ttyS0 a={root_hash} {{x}}'")).ready_text == text.strip("'")
+
+
 @given(st.binary(max_size=300))
 def test_no_bytes_crash_the_parser(data: bytes) -> None:
     with pytest.raises(DocumentError, match=r"recipe\.yaml: "):

@@ -9,7 +9,7 @@ from builder.model.size import format_size, parse_size
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("512M", 512 << 20), ("2G", 2 << 30), ("1M", 1 << 20), ("2815M", 2815 << 20)]
+    ("text", "size"), [("512M", 512 << 20), ("2G", 2 << 30), ("1M", 1 << 20), ("2815M", 2815 << 20), ("1T", 1 << 40)]
 )
 def test_size_is_a_power_of_two_unit(text: str, size: int) -> None:
     assert parse_size(text, what="memory") == size

@@ -8,8 +8,16 @@ from builder.errors import DocumentError, ExitStatus, RegisterDiffersError
 from builder.measure import AcpiBlobs, blobs_for
 from builder.measure.acpi.generator import generate_acpi
 from builder.measure.acpi.machine import acpi_machine
+from builder.measure.firmware.efi_variables import SecureBootKeys
+from builder.measure.firmware.smbios import SmbiosStructure
 from builder.model.recipe import VmmSpec
-from builder.pipeline.measure import LaunchMatrix, recomputed_values, reference_values, values_with_tables
+from builder.pipeline.measure import (
+    FirmwareInputs,
+    LaunchMatrix,
+    recomputed_values,
+    reference_values,
+    values_with_tables,
+)
 from builder.ports import MachineShape
 from tests.fakes.boot_files import acpi_tables
 from tests.fakes.silent_progress import SilentProgress
@@ -110,6 +118,34 @@ def test_published_tables_that_are_not_the_generated_ones_are_noticed() -> None:
 def test_published_tables_of_a_machine_that_is_not_generated_are_taken_as_they_are() -> None:
     published = reference_values(FILES, UNCOVERED, OtherReader(), SilentProgress())
     assert recomputed_values(FILES, published) == published
+
+
+NEW = replace(ONE, edk2="202505")
+SMBIOS = SmbiosStructure(0, 0, bytes(20), (b"vendor",)).encode() + bytes.fromhex("7f04007f0000")
+
+
+def test_published_smbios_tables_are_taken_as_they_are() -> None:
+    """They are those of the VMM, which no file shows; everything else is computed anew."""
+    published = reference_values(FILES, NEW, None, SilentProgress(), inputs=FirmwareInputs(smbios=SMBIOS))
+    assert published.predictions[0].registers.rtmr0 is not None
+    assert recomputed_values(FILES, published) == published
+
+
+def test_a_register_that_was_open_stays_open() -> None:
+    published = reference_values(FILES, NEW, None, SilentProgress())
+    assert published.predictions[0].registers.rtmr0 is None
+    assert recomputed_values(FILES, published) == published
+
+
+@pytest.mark.parametrize("matrix", [ONE, replace(NEW, vcpus=(1, 2))], ids=["old firmware", "two machines"])
+def test_smbios_tables_are_of_one_machine_with_firmware_that_measures_them(matrix: LaunchMatrix) -> None:
+    with pytest.raises(DocumentError, match="SMBIOS tables"):
+        reference_values(FILES, matrix, None, SilentProgress(), inputs=FirmwareInputs(smbios=SMBIOS))
+
+
+def test_keys_that_the_firmware_does_not_use_are_refused() -> None:
+    with pytest.raises(DocumentError, match="built without secure boot"):
+        values_with_tables(FILES, ONE, blobs_for(acpi_tables(2)), inputs=FirmwareInputs(keys=SecureBootKeys(pk=b"key")))
 
 
 def test_a_profile_without_tables_on_a_machine_that_is_not_generated_is_refused() -> None:

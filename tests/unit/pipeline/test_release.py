@@ -8,11 +8,18 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from builder.attest.dsse import decode_envelope
-from builder.errors import BuilderError, DocumentError, MissingError, NotProvenError, RegisterDiffersError
+from builder.errors import (
+    BuilderError,
+    DocumentError,
+    MissingError,
+    NotProvenError,
+    RegisterDiffersError,
+    VerificationError,
+)
 from builder.measure.rehearsal import rehearsal_of
 from builder.model.comparison import Comparison
 from builder.model.reference_values import ReferenceValues
-from builder.model.rehearsal import Rehearsal, rehearsal_record
+from builder.model.rehearsal import EventVerdict, Rehearsal, rehearsal_record
 from builder.model.variation import Variation
 from builder.pipeline.legs import Leg
 from builder.pipeline.manifest_diff import diff_manifests
@@ -21,6 +28,10 @@ from tests.fakes.emulated_boot import honest_observation, predicted
 from tests.fakes.fake_sandbox import FakeSandbox, honest_axes
 from tests.fakes.sample_values import sample_values
 from tests.fakes.small_build import STEPS, build_small, recipe_directory
+
+PREDICTION = predicted()
+VALUES = ReferenceValues({PREDICTION.profile.page_order: PREDICTION.registers.mrtd}, (PREDICTION,))
+REHEARSAL = rehearsal_of(PREDICTION, honest_observation(PREDICTION))
 
 
 class FixedSigner:
@@ -139,22 +150,63 @@ def test_legs_of_different_work_are_not_compared(tmp_path: Path, field: str) -> 
 
 
 def test_a_rehearsal_is_recorded_in_the_manifest_and_so_is_that_there_was_none(tmp_path: Path) -> None:
-    prediction = predicted()
-    rehearsal = rehearsal_of(prediction, honest_observation(prediction))
-    seen: list[Leg] = []
+    seen: list[tuple[Leg, ReferenceValues]] = []
 
-    def rehearse(leg: Leg, _values: ReferenceValues) -> Rehearsal:
-        seen.append(leg)
-        return rehearsal
+    def rehearse(leg: Leg, values: ReferenceValues) -> Rehearsal:
+        seen.append((leg, values))
+        return REHEARSAL
 
     legs = build_small(tmp_path / "1", FakeSandbox(STEPS))
     order = order_in(tmp_path / "1")
-    published = release(order, legs, lambda _leg: sample_values(), unexplained, rehearse=rehearse)
-    assert recorded_rehearsal(published) == {"rehearsed": True, **rehearsal_record(rehearsal)}
-    assert seen == [legs[0]]
-    other = publish(tmp_path / "2", build_small(tmp_path / "2", FakeSandbox(STEPS)))
+    published = release(order, legs, lambda _leg: VALUES, unexplained, rehearse=rehearse)
+    assert recorded_rehearsal(published) == {"rehearsed": True, **rehearsal_record(REHEARSAL)}
+    assert seen == [(legs[0], VALUES)]
+    second = build_small(tmp_path / "2", FakeSandbox(STEPS))
+    other = release(order_in(tmp_path / "2"), second, lambda _leg: VALUES, unexplained, rehearse=None)
     assert recorded_rehearsal(other) == {"rehearsed": False}
     assert other.digest == published.digest, "a rehearsal is of the run, not of the release"
+
+
+class NeverSigner(FixedSigner):
+    def sign(self, data: bytes) -> bytes:
+        raise AssertionError(f"{len(data)} bytes were signed")
+
+
+def with_verdict(verdict: EventVerdict) -> Rehearsal:
+    *others, last = REHEARSAL.events[:5]
+    return replace(REHEARSAL, events=(*others, replace(last, verdict=verdict), *REHEARSAL.events[5:]))
+
+
+@pytest.mark.parametrize(
+    ("rehearsal", "error"),
+    [
+        pytest.param(with_verdict(EventVerdict.DIFFERS), RegisterDiffersError, id="a difference"),
+        pytest.param(with_verdict(EventVerdict.MISSING), RegisterDiffersError, id="a missing event"),
+        pytest.param(replace(REHEARSAL, left_boot_services=False), NotProvenError, id="cut off"),
+        pytest.param(replace(REHEARSAL, ready=False), NotProvenError, id="not ready"),
+        pytest.param(replace(REHEARSAL, events=()), NotProvenError, id="nothing compared"),
+        pytest.param(replace(REHEARSAL, profile="2cpu-2G"), VerificationError, id="another profile"),
+        pytest.param(replace(REHEARSAL, edk2="202211"), VerificationError, id="another firmware"),
+        pytest.param(replace(REHEARSAL, events=REHEARSAL.events[:-6]), VerificationError, id="other events"),
+        pytest.param(with_verdict(EventVerdict.NOT_REHEARSABLE), VerificationError, id="another verdict"),
+        pytest.param(replace(REHEARSAL, programs={}), DocumentError, id="of no program"),
+    ],
+)
+def test_a_rehearsal_that_did_not_pass_or_is_of_something_else_is_not_signed(
+    tmp_path: Path, rehearsal: Rehearsal, error: type[BuilderError]
+) -> None:
+    legs = build_small(tmp_path, FakeSandbox(STEPS))
+    order = replace(order_in(tmp_path), signer=NeverSigner())
+    with pytest.raises(error, match="rehearsal"):
+        release(order, legs, lambda _leg: VALUES, unexplained, rehearse=lambda _leg, _values: rehearsal)
+    assert published_files(tmp_path) == []
+
+
+def test_a_rehearsal_of_other_values_is_not_signed(tmp_path: Path) -> None:
+    legs = build_small(tmp_path, FakeSandbox(STEPS))
+    order = replace(order_in(tmp_path), signer=NeverSigner())
+    with pytest.raises(VerificationError, match="the rehearsal"):
+        release(order, legs, lambda _leg: sample_values(), unexplained, rehearse=lambda _leg, _values: REHEARSAL)
 
 
 def recorded_rehearsal(published: PublishedRelease) -> dict[str, object]:
