@@ -198,7 +198,7 @@ _UKIS = (
     _sections(b".linux", 1),
     _sections(b".profile", 0),
     _profiles,
-    _grown(".linux", 250 << 20),
+    _grown(".linux", 100 << 20),
     _grown(".initrd", 250 << 20),
     _grown(".initrd", 4 << 20),
 )
