@@ -12,7 +12,7 @@ nox.options.error_on_external_run = True
 RUN_PACKAGES = ("apt", "bubblewrap", "ca-certificates")
 TEST_PACKAGES = (
     *RUN_PACKAGES,
-    *("debian-archive-keyring", "gpg", "gpg-agent", "gpgv", "mtools", "ovmf", "procps", "util-linux"),
+    *("debian-archive-keyring", "fdisk", "gpg", "gpg-agent", "gpgv", "mtools", "ovmf", "procps", "util-linux"),
 )
 COVERAGE_FLOOR = 90
 

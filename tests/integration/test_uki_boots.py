@@ -57,8 +57,9 @@ def uki_of(factory: pytest.TempPathFactory, suite: str, kernel: Path) -> bytes:
     stub = (systemd_files(factory, suite) / "linuxx64.efi.stub").read_bytes()
     sections = [(".osrel", b"ID=test\n"), (".cmdline", LINE), (".initrd", INITRD), (".linux", kernel.read_bytes())]
     image = with_sections(stub, [Section(name, content) for name, content in sections])
+    stub_text = parse_uki(image).stub
     try:
-        stub_version(parse_uki(image).stub)
+        stub_version(stub_text)  # a suite may have moved on to a stub whose rules nobody has looked at
     except DocumentError as error:
         pytest.skip(f"{suite}: {error.message}")
     return image

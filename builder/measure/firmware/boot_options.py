@@ -22,8 +22,8 @@ from builder.measure.firmware.efi_variables import (
 from builder.model.launch_profile import BootOptions
 
 EFI_SHELL = uuid.UUID("7c04a583-9e3e-4f1c-ad65-e05268d0b4d1")
-_AUTOMATIC = uuid.UUID("8108ac4e-9f11-4d59-850e-e21a522c59b2")
-_ROOT_BRIDGE = bytes.fromhex("02010c00d041030a00000000")  # ACPI node: PNP0A03, unit 0
+AUTOMATIC = uuid.UUID("8108ac4e-9f11-4d59-850e-e21a522c59b2")  # marks options that the firmware made by itself
+ROOT_BRIDGE = bytes.fromhex("02010c00d041030a00000000")  # ACPI node: PNP0A03, unit 0
 _ACTIVE, _APPLICATION = 0x001, 0x100
 
 
@@ -86,7 +86,7 @@ def _disk_options(disks: Sequence[BootDisk]) -> Iterator[bytes]:
         text = f"UEFI {_description(disk)}"
         seen[text] = seen.get(text, 0) + 1
         unique = text if seen[text] == 1 else f"{text} {seen[text]}"
-        yield load_option(unique, _path(disk), data=_AUTOMATIC.bytes_le)
+        yield load_option(unique, _path(disk), data=AUTOMATIC.bytes_le)
 
 
 def _description(disk: BootDisk) -> str:
@@ -98,7 +98,7 @@ def _description(disk: BootDisk) -> str:
 
 
 def _path(disk: BootDisk) -> bytes:
-    controller = _ROOT_BRIDGE + struct.pack("<BBHBB", 0x01, 0x01, 6, disk.function, disk.device)
+    controller = ROOT_BRIDGE + struct.pack("<BBHBB", 0x01, 0x01, 6, disk.function, disk.device)
     if disk.kind is DiskKind.NVME:
         return controller + struct.pack("<BBHI8s", 0x03, 0x17, 16, 1, bytes(8))
     if disk.kind is DiskKind.SCSI:

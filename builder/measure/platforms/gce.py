@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from builder.errors import DocumentError, RegisterDiffersError
+from builder.measure.firmware.boot_options import AUTOMATIC, ROOT_BRIDGE
 from builder.measure.firmware.efi_variables import (
     EFI_GLOBAL_VARIABLE,
     EFI_IMAGE_SECURITY_DATABASE,
@@ -69,10 +70,8 @@ _ACPI_FILES = ("etc/table-loader", "etc/acpi/rsdp", "etc/acpi/tables")
 _NO_ACPI = "Google's VMM is not public, and its ACPI tables change with it; no rule derives their digests"
 _NO_KEYS = "the keys are part of the VM's image or of GCE's defaults, and this variable was not given"
 _NO_STORE = "the variable store of the firmware was not given, or the VM's image brings its own keys"
-# `measurement.md` 5.9: an NVMe disk as edk2 names it; the GUID marks options that the firmware made by itself
+# `measurement.md` 5.9: an NVMe disk as edk2 names it
 _DISK_NAME = "UEFI nvme_card-pd"
-_PCI_ROOT = bytes.fromhex("02010c00d041030a00000000")
-_AUTOMATIC = bytes.fromhex("4eac0881119f594d850ee21a522c59b2")
 
 
 @dataclass(frozen=True)
@@ -156,8 +155,8 @@ def gce_disk_option(number: int, *, controller: int = 4) -> bytes:
     description = _DISK_NAME if number == 1 else f"{_DISK_NAME} {number}"
     pci = b"\x01\x01\x06\x00" + bytes((0, controller))
     namespace = b"\x03\x17\x10\x00" + struct.pack("<IQ", number, 0)
-    path = _PCI_ROOT + pci + namespace + b"\x7f\xff\x04\x00"
-    return struct.pack("<IH", 1, len(path)) + (description + "\0").encode("utf-16-le") + path + _AUTOMATIC
+    path = ROOT_BRIDGE + pci + namespace + b"\x7f\xff\x04\x00"
+    return struct.pack("<IH", 1, len(path)) + (description + "\0").encode("utf-16-le") + path + AUTOMATIC.bytes_le
 
 
 def _variable_store_event(store: bytes | None) -> ExpectedEvent:
