@@ -1,4 +1,4 @@
-"""Sessions of `./nox -s`: demo, tests, lint, bench, fuzz. Each does all its own set-up, Debian packages included."""
+"""Sessions of `./nox -s`: demo, guest, tests, lint, bench, fuzz. Each does all its own set-up, packages included."""
 
 import os
 
@@ -12,7 +12,8 @@ nox.options.error_on_external_run = True
 RUN_PACKAGES = ("apt", "bubblewrap", "ca-certificates")
 TEST_PACKAGES = (
     *RUN_PACKAGES,
-    *("debian-archive-keyring", "fdisk", "gpg", "gpg-agent", "gpgv", "mtools", "ovmf", "procps", "util-linux"),
+    *("debian-archive-keyring", "docker.io", "dosfstools", "fdisk", "gdisk", "gpg", "gpg-agent", "gpgv", "mount"),
+    *("mtools", "ovmf", "patch", "procps", "util-linux"),
 )
 COVERAGE_FLOOR = 90
 
@@ -43,14 +44,22 @@ def demo(session: nox.Session) -> None:
     """Build, measure, sign and verify recipes/quickstart from its committed lock, and compare with the release."""
     debian(session, *RUN_PACKAGES)
     install(session)
-    session.run("sh", "tools/demo.sh", *session.posargs, external=True)
+    session.run("sh", "tools/demo.sh", "quickstart", "out/demo", *session.posargs, external=True)
+
+
+@nox.session
+def guest(session: nox.Session) -> None:
+    """The same for recipes/guest, whose firmware and kernel are compiled from source: about half an hour."""
+    debian(session, *RUN_PACKAGES)
+    install(session)
+    session.run("sh", "tools/demo.sh", "guest", "out/guest-demo", *session.posargs, external=True)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Pass the tests; style and types come first."""
     debian(session, *TEST_PACKAGES)
-    install(session, "[test,lint]")
+    install(session, "[test,lint,cluster]")
     check_style(session)
     workers = os.environ.get("PYTEST_WORKERS", "2")
     session.run(

@@ -27,6 +27,7 @@ _BENCHMARKS = {
     "stages": "the stages of a cold release, called through the library",
     "warm": "runs with nothing to do, and checks: medians",
     "twin": "both legs side by side against one leg alone, cold: medians",
+    "rebuild": "a build after touching one file of the app, the rest from the step cache",
     "orchestrator": "what tdx-builder itself takes of a build's CPU time: medians",
     "mrtd": "MRTD against hashlib.sha384 over as many bytes: medians",
     "shapes": "ACPI tables of a shape in both ways, a matrix, `measure`, a replay: medians",

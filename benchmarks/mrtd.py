@@ -5,7 +5,7 @@ from functools import partial
 
 from benchmarks.pace import Pace, measure_pace
 from benchmarks.report import Aim, Report
-from benchmarks.workplace import Setting
+from benchmarks.workplace import Setting, packaged_file
 from builder.backends.local_store import LocalStore
 from builder.inside.packages import Spool, unpack_packages
 from builder.measure import PageOrder, mrtd_for, mrtd_stream_length, parse_tdvf
@@ -32,4 +32,4 @@ def _firmware(setting: Setting) -> bytes:
     store = LocalStore(setting.store)
     paths = [store.path(package.sha256) for package in directory.lock.group("components.firmware")]
     tree = unpack_packages([str(path) for path in paths], Spool())
-    return tree.file(directory.recipe.firmware.file, what="packages")[-1].read()
+    return tree.file(packaged_file(directory.recipe.firmware), what="packages")[-1].read()

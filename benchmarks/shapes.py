@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.report import Aim, Report, Row
-from benchmarks.workplace import Setting, Workplace, workplace
+from benchmarks.workplace import Setting, Workplace, packaged_file, workplace
 from builder.backends.deb_root import unpack_root
+from builder.backends.emulator.qemu import QemuAcpiReader
 from builder.backends.local_store import LocalStore
-from builder.backends.qemu import QemuAcpiReader
 from builder.inside.packages import Spool, unpack_packages
 from builder.measure import BootFiles, parse_ccel, replay
 from builder.measure.acpi.generator import generate_acpi
@@ -66,8 +66,8 @@ def _seconds(work: Callable[[], object]) -> float:
 def _boot_files(setting: Setting, directory: RecipeDirectory) -> BootFiles:
     """Firmware and kernel as a leg takes them out of their packages; an initrd of zeros of the usual size."""
     recipe = directory.recipe
-    firmware = _member(setting, directory, "components.firmware", recipe.firmware.file)
-    kernel = _member(setting, directory, "components.kernel", recipe.kernel.file)
+    firmware = _member(setting, directory, "components.firmware", packaged_file(recipe.firmware))
+    kernel = _member(setting, directory, "components.kernel", packaged_file(recipe.kernel))
     return BootFiles(firmware, kernel, bytes(8 << 20), "console=ttyS0")
 
 

@@ -10,7 +10,7 @@ from benchmarks.report import BenchmarkError, Report, Row
 from benchmarks.usage import Usage, sum_usage
 from benchmarks.workplace import Setting, Workplace, workplace
 from builder.backends.signers import load_public_key, load_signer, write_new_key
-from builder.cli.build import build_legs
+from builder.cli.leg_runs import LEGS, LegOptions, build_legs
 from builder.cli.progress import QUIET
 from builder.cli.rehearse import stage_of
 from builder.cli.session import TOOLS, VMM, Places, Session, open_session
@@ -72,8 +72,9 @@ def _row(name: str, usage: Usage, total: Usage) -> Row:
 
 
 def _build(stages: _Stages, session: Session) -> tuple[Leg, Leg]:
+    options = LegOptions(jobs=None, engines=dict.fromkeys(LEGS, "bubblewrap"))
     stages.measure("unpack root of the tools", lambda: session.root(TOOLS))
-    a, b = stages.measure("legs a and b", lambda: build_legs(session, ("a", "b"), reuse=False))
+    a, b = stages.measure("legs a and b", lambda: build_legs(session, LEGS, options, reuse=False, steps=None))
     stages.measure("compare", lambda: _compare(session, a, b))
     return a, b
 

@@ -1,12 +1,14 @@
 """Both legs side by side against one leg alone, cold: what building twice costs."""
 
+import os
 import statistics
 from collections.abc import Sequence
 
-from benchmarks.report import Report, Row
+from benchmarks.report import Aim, Report, Row
 from benchmarks.usage import Usage, median_usage, usage_row
 from benchmarks.workplace import Setting, Workplace, workplace
 
+_LIMIT = 1.15
 _BUILDS = {"both legs": (), "leg a alone": ("--leg", "a"), "leg b alone": ("--leg", "b")}
 
 
@@ -15,7 +17,14 @@ def run(setting: Setting) -> Report:
     with workplace(setting) as place:
         rounds = [_round(place) for _ in range(setting.rounds)]
     rows = [usage_row(name, median_usage([each[name] for each in rounds])) for name in _BUILDS]
-    return Report([*rows, *_ratios(rounds)])
+    used = statistics.median(_over_ideal(each["both legs"]) for each in rounds)
+    aims = [Aim("both legs, wall / (CPU / cores)", used, _LIMIT)]
+    return Report([*rows, *_ratios(rounds), Row("both / (their CPU / cores)", {"wall s": used})], aims)
+
+
+def _over_ideal(both: Usage) -> float:
+    """How much longer it took than if every core had been busy all the time."""
+    return both.wall / (both.cpu / len(os.sched_getaffinity(0)))
 
 
 def _round(place: Workplace) -> dict[str, Usage]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from benchmarks.measure import adopt_orphans, measure_command
 from benchmarks.usage import Usage
 from builder.backends.scratch import scratch_directory
+from builder.errors import DocumentError
+from builder.model.components import FirmwarePackage, FirmwareSpec, KernelPackage, KernelSpec
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Workplace:
         return self.measure([sys.executable, "-m", "builder", verb, *map(str, (*arguments, *store))])
 
     def build(self, out: str, *options: str) -> Usage:
-        """`tdx-builder build` of the recipe into the directory `out` of this place, without network."""
-        return self.run("build", self.setting.recipe, "--offline", "--out", self.path / out, *options)
+        """`tdx-builder build` of the recipe into the directory `out` of this place, without network and step cache."""
+        return self.run("build", self.setting.recipe, "--offline", "--no-cache", "--out", self.path / out, *options)
 
     def measure(self, argv: Sequence[str]) -> Usage:
         """Any program."""
@@ -71,3 +73,10 @@ def workplace(setting: Setting) -> Iterator[Workplace]:
         setting.store.mkdir(parents=True, exist_ok=True)
         (path / "store").symlink_to(setting.store.resolve())
         yield Workplace(setting, path)
+
+
+def packaged_file(spec: FirmwareSpec | KernelSpec) -> str:
+    """The file that a component takes out of its packages; DocumentError for one that is built or fetched."""
+    if not isinstance(spec, FirmwarePackage | KernelPackage):
+        raise DocumentError(f"{type(spec).__name__}: no file of a package", hint="name a recipe such as quickstart")
+    return spec.file

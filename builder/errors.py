@@ -6,6 +6,7 @@ may be read as one.
 """
 
 from enum import IntEnum
+from typing import Any
 
 
 class ExitStatus(IntEnum):
@@ -56,6 +57,15 @@ class BuilderError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle: a step may fail in another process. Also of subclasses whose own arguments are others."""
+        return _restored_error, (type(self), self.message), self.__dict__
+
+
+def _restored_error(kind: type[BuilderError], message: str) -> BuilderError:
+    """An error as it was pickled; its attributes come after it."""
+    return kind.__new__(kind, message)
 
 
 class DocumentError(BuilderError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from builder.model.recipe import VmmSpec
+from builder.model.recipe import PackageGroup, VmmSpec
 from builder.model.variation import Variation
 
 if TYPE_CHECKING:  # the measuring core is large, and most verbs do without it
@@ -44,6 +44,16 @@ class ArtifactStore(Protocol):
         On a clean exit the file is hashed and becomes the object if the digest is `sha256`; otherwise it is deleted
         and FetchError raised.
         """
+
+
+class StepIndex(Protocol):
+    """Entries of the step cache by the digest of their task."""
+
+    def read(self, sha256: str) -> bytes | None:
+        """The entry as it was written, or None."""
+
+    def write(self, sha256: str, data: bytes) -> None:
+        """Write an entry; it is there whole or not at all."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,8 @@ InputWriter = Callable[[Path, Sequence[ArchiveMember]], None]
 
 @dataclass(frozen=True)
 class ResolvedPackage:
-    """A package as apt resolved it: what its archive's signed index says about it."""
+    """A package as apt resolved it, or an orig tarball of a source (architecture `source`): what its archive's signed
+    index says about it."""
 
     name: str
     version: str
@@ -115,11 +126,11 @@ class Resolution:
 
 
 class Resolver(Protocol):
-    """Resolves package names to exact packages with apt in a private state directory."""
+    """Resolves package names to exact packages, and sources to orig tarballs, with apt in a private state directory."""
 
-    def resolve(self, groups: Mapping[str, tuple[str, ...]]) -> Resolution:
+    def resolve(self, groups: Mapping[str, PackageGroup]) -> Resolution:
         """Each group by itself, from an empty system. FetchError if the indexes cannot be had, DocumentError for
-        names that apt cannot satisfy."""
+        names that apt cannot satisfy and for a version of a source that is not there."""
 
 
 class Workspace(Protocol):

@@ -8,11 +8,13 @@ from typing import Any
 from builder.encoding.canonical_json import encode_canonical
 from builder.errors import DocumentError
 from builder.model.build_info import BuildInfo, build_info_document
+from builder.model.components import PROD
 from builder.model.digest import sha256_hex
 from builder.model.leg import LegRecord, encode_leg_record
 from builder.model.lock import FILE_NAME as LOCK
 from builder.model.lock import Lock, LockedPackage, encode_lock
 from builder.model.recipe import FILE_NAME as RECIPE
+from builder.model.source_package import ARCHITECTURE as SOURCE
 
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "https://tdx-builder.github.io/build-types/leg/v1"
@@ -22,9 +24,10 @@ _LAST_SECOND = 253402300799  # of the year 9999, the last that RFC 3339 can writ
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:")
 
 
-def leg_provenance(record: LegRecord, lock: Lock) -> dict[str, Any]:
+def leg_provenance(record: LegRecord, lock: Lock, *, flavour: str = PROD) -> dict[str, Any]:
     """The predicate for one leg. DocumentError if the leg was not built from this lock, or left no probe.
 
+    Packages that only other flavours have are no dependencies of this one.
     Only `invocationId`, the two times and what the leg saw are volatile. Not said: which files came out, which is the
     part of the statement that carries this predicate; and that the build can be reproduced (`formats.md` 4.3).
     """
@@ -34,13 +37,18 @@ def leg_provenance(record: LegRecord, lock: Lock) -> dict[str, Any]:
     return {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
-            "externalParameters": {"recipe": recipe, "lock": lock_file, "variation": info.leg},
+            "externalParameters": {
+                "recipe": recipe,
+                "lock": lock_file,
+                "variation": info.leg,
+                "flavour": flavour,
+            },
             "internalParameters": {
                 "engine": {"name": info.engine, "version": info.engine_version},
                 "plan": {"sha256": record.plan_sha256},
                 "axes": _axes(info),
             },
-            "resolvedDependencies": [recipe, lock_file, *_dependencies(lock)],
+            "resolvedDependencies": [recipe, lock_file, *_dependencies(lock, flavour)],
         },
         "runDetails": {
             "builder": {"id": BUILDER.format(engine=info.engine)},
@@ -62,7 +70,7 @@ def rfc3339(seconds: int) -> str:
 
 
 def package_url(package: LockedPackage) -> str:
-    """The purl of a locked package: `pkg:deb/debian/bash@5.2?arch=amd64&distro=bookworm`."""
+    """The purl of a locked package: `pkg:deb/debian/bash@5.2?arch=amd64&distro=bookworm`; `arch=source` of a source."""
     archive, name, version = (_quote(text) for text in (package.archive, package.name, package.version))
     qualifiers = f"arch={_quote(package.architecture)}&distro={_quote(package.suite)}"
     return f"pkg:deb/{archive}/{name}@{version}?{qualifiers}"
@@ -86,9 +94,17 @@ def _axes(info: BuildInfo) -> dict[str, str]:
     return dict(info.probes[0].axes)
 
 
-def _dependencies(lock: Lock) -> Iterator[dict[str, Any]]:
-    for _, package in sorted(lock.packages.items()):
-        yield {"name": package.name, "uri": package_url(package), "digest": {"sha256": package.sha256}}
+def _dependencies(lock: Lock, flavour: str) -> Iterator[dict[str, Any]]:
+    """Two tarballs of one source have one purl and different names: their own."""
+    unused = {group for group in lock.groups if group.startswith("flavours.")} - {f"flavours.{flavour}"}
+    if flavour != PROD:
+        unused.add("components.guest_os")
+    for key in sorted({key for group in lock.groups.keys() - unused for key in lock.groups[group]}):
+        package = lock.packages[key]
+        name = package.file_name if package.architecture == SOURCE else package.name
+        yield {"name": name, "uri": package_url(package), "digest": {"sha256": package.sha256}}
+    for _, file in sorted(lock.files.items()):
+        yield {"name": file.name, "uri": file.url, "digest": {"sha256": file.sha256}}
     for path, source in sorted(lock.sources.items()):
         yield _file(path, source.sha256)
 

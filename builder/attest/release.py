@@ -19,10 +19,14 @@ PREDICATE_TYPE = "https://tdx-builder.github.io/predicates/release/v1"
 
 @dataclass(frozen=True)
 class ReleaseContent:
-    """The reproducible half: the same on every machine. `reference_values` is a `reference_values_document`."""
+    """The reproducible half: the same on every machine. `reference_values` is a `reference_values_document`.
+
+    `version` is that of the release, which ends in the name of a `flavour` other than `prod`.
+    """
 
     image: str
     version: str
+    flavour: str
     recipe_sha256: str
     lock_sha256: str
     source_date_epoch: int
@@ -52,6 +56,7 @@ def release_predicate(content: ReleaseContent, run: RunRecord) -> dict[str, Any]
         "release": {
             "image": content.image,
             "version": content.version,
+            "flavour": content.flavour,
             "recipe": {"sha256": content.recipe_sha256},
             "lock": {"sha256": content.lock_sha256},
             "source_date_epoch": content.source_date_epoch,

@@ -12,12 +12,14 @@ import shlex
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from builder.backends import process
-from builder.backends.leg_arguments import LegFiles, check_root, leg_arguments
-from builder.backends.prepared_root import PreparedRoot, prepare_root
+from builder.backends.cpu_turns import CpuTurns
+from builder.backends.leg_arguments import ISOLATION, PROC, LegFiles, leg_arguments
+from builder.backends.leg_environment import check_output_name, check_root, input_path, step_failure
+from builder.backends.prepared_root import TEMPORARY, WORK, PreparedRoot, RootRunner, prepare_root
 from builder.backends.scratch import copy_below, make_directory, scratch_directory
 from builder.errors import BuildFailedError, DocumentError, MissingError
 from builder.model.variation import Variation
@@ -55,6 +57,7 @@ class Bubblewrap:
         self._usable: str | None = None
         self._mutex = threading.Lock()
         self._running = _RunningPrograms()
+        self._turns = CpuTurns(sorted(os.sched_getaffinity(0)))
 
     @property
     def engine_version(self) -> str:
@@ -79,9 +82,9 @@ class Bubblewrap:
         program = self._program()
         check_root(root, variation)
         with self._mutex:  # two legs that begin together need the same things
-            prepared = prepare_root(root, variation.locale, program)
-        with scratch_directory(scratch):
-            yield BubblewrapWorkspace(_leg_files(prepared, scratch), variation, program, self._running)
+            prepared = prepare_root(root, variation.locale, _runner(program, root))
+        with scratch_directory(scratch), self._turns.turn() if variation.single_cpu else nullcontext(0) as cpu:
+            yield BubblewrapWorkspace(_leg_files(prepared, scratch, cpu), variation, program, self._running)
 
     def cancel(self) -> None:
         """Kill what runs in any workspace of this engine, and whatever is started in one from now on.
@@ -112,7 +115,7 @@ class BubblewrapWorkspace:
         A copy and not a hard link: mode and times of the original are not the leg's to have. DocumentError if `target`
         leaves `in/` or is there already.
         """
-        path = _path_below_in(target)
+        path = input_path(target)
         if (self._files.inputs / path).exists():
             raise DocumentError(f"{target}: two inputs of a step have this name")
         copy_below(source, self._files.inputs, path, mode=0o755 if executable else 0o644)
@@ -123,7 +126,7 @@ class BubblewrapWorkspace:
         with (
             _whole_end() as info,
             process.start(
-                [self._program, "--info-fd", str(info), *arguments],
+                [*_priority(self._variation), self._program, "--info-fd", str(info), *arguments],
                 environment={},
                 umask=self._variation.umask,
                 log=log,
@@ -143,16 +146,12 @@ class BubblewrapWorkspace:
     ) -> BuildFailedError:
         how = f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"
         command = f"(umask {self._variation.umask:04o}; env -i {shlex.join([self._program, *arguments])})"
-        indented = "".join(f"\n    {line}" for line in output.splitlines())
-        return BuildFailedError(
-            f"leg {self._variation.name}: {shlex.join(argv)} ended with {how}\n  command: {command}"
-            f"\n  end of its output:{indented or ' nothing'}"
-        )
+        what = f"leg {self._variation.name}: {shlex.join(argv)}"
+        return BuildFailedError(step_failure(what, how, command=command, output=output))
 
     def get(self, name: str) -> Path:
         """The host's path of the regular file `out/<name>`, made readable; links are never followed."""
-        if "/" in name or name in ("", ".", ".."):
-            raise DocumentError(f"{name!r} is not the name of a file in out/")
+        check_output_name(name)
         output = self._files.build / "out"
         place = output / name
         self._files.build.chmod(0o755)  # it may be shut, but as a mount point it cannot have been replaced
@@ -216,7 +215,23 @@ def _namespace_hint() -> str:
     return _FORBIDDEN_BY_OTHERS
 
 
-def _leg_files(prepared: PreparedRoot, scratch: Path) -> LegFiles:
+def _runner(program: str, root: Path) -> RootRunner:
+    """Runs a command of the root with a directory to write to."""
+
+    def run(work: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        mounts = ["--ro-bind", str(root), "/", *PROC, "--dev", "/dev", "--tmpfs", TEMPORARY, "--bind", str(work), WORK]
+        variables = [word for name, value in sorted(environment.items()) for word in ("--setenv", name, value)]
+        process.run([program, *ISOLATION, *mounts, *variables, "--", *command], environment={}, umask=0o022)
+
+    return run
+
+
+def _priority(variation: Variation) -> Sequence[str]:
+    """A leg with all CPUs yields to one that has only one of them: that one would be the slower by far."""
+    return () if variation.single_cpu else ("nice", "-n", "10")
+
+
+def _leg_files(prepared: PreparedRoot, scratch: Path, cpu: int) -> LegFiles:
     """Make the directories of a workspace below `scratch`."""
     files = LegFiles(
         root=prepared.path,
@@ -227,19 +242,13 @@ def _leg_files(prepared: PreparedRoot, scratch: Path) -> LegFiles:
         programs=prepared.programs,
         temporary=scratch / "tmp",
         cpu_list=scratch / "cpu-list",
+        cpu=cpu,
     )
     mount_points = [files.build / name for name in ("in", "inside", "out")]
     for directory in (files.build, files.inputs, files.temporary, *mount_points):
         make_directory(directory)
     files.cpu_list.write_text("0\n", encoding="ascii")
     return files
-
-
-def _path_below_in(target: str) -> str:
-    first, *parts = target.split("/")
-    if first != "in" or not parts or any(part in ("", ".", "..") for part in parts):
-        raise DocumentError(f"{target!r} is not a place for an input of a step: wanted in/NAME")
-    return "/".join(parts)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,9 +26,9 @@ _READ_ONLY = 0o444
 class LocalStore:
     """An ArtifactStore below one directory, shared by any number of threads and processes.
 
-    An object is hashed before this process gives it out for the first time, and again when its inode, size or
-    modification time changed: one that is not what its name says counts as absent. Not covered: a file that is changed
-    after it was given out.
+    An object is hashed before this process gives it out for the first time, unless it was this process that stored it,
+    and again when its inode, size or modification time changed: one that is not what its name says counts as absent.
+    Not covered: a file that is changed after it was given out.
     """
 
     def __init__(self, root: Path) -> None:
@@ -83,13 +83,27 @@ class LocalStore:
                 if os.fstat(descriptor).st_size == 0 and _is_at(descriptor, path):
                     path.unlink()  # nothing worth resuming
 
+    def size(self, sha256: str) -> int:
+        """Bytes of an object, unchecked; 0 if it is not there."""
+        try:
+            return self._object(sha256).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def prune(self, kept: Set[str]) -> None:
+        """Remove every object that is not in `kept`. Nobody else may use the store meanwhile."""
+        with storage_errors(self._root):
+            for path in (self._root / "objects").glob("*/*"):
+                if path.name not in kept:
+                    path.unlink()
+                    self._known.pop(path.name, None)
+
     def _object(self, sha256: str) -> Path:
         checked_sha256(sha256, what="object")
         return self._root / "objects" / sha256[:2] / sha256
 
     def _is_whole(self, descriptor: int, sha256: str) -> bool:
-        status = os.fstat(descriptor)
-        identity = (status.st_ino, status.st_size, status.st_mtime_ns)
+        identity = _identity(descriptor)
         if self._known.get(sha256) == identity:
             return True
         if _digest(descriptor) != sha256:
@@ -119,16 +133,23 @@ class LocalStore:
         return sha256, size
 
     def _move(self, descriptor: int, source: Path) -> tuple[str, int]:
-        sha256, size = _digest(descriptor), os.fstat(descriptor).st_size
         with storage_errors(source):
-            try:
-                if self.path(sha256) is None:
-                    self._adopt(descriptor, source, sha256)
-            except OSError as error:
-                if error.errno != errno.EXDEV:  # another file system: its bytes have to be copied after all
-                    raise
+            if os.fstat(descriptor).st_dev == self._root.stat().st_dev:
+                sha256, size = self._rename(descriptor, source)
+            else:  # another file system: its bytes have to be copied, and are hashed meanwhile
                 sha256, size = self._copy(descriptor)
             source.unlink(missing_ok=True)
+        return sha256, size
+
+    def _rename(self, descriptor: int, source: Path) -> tuple[str, int]:
+        sha256, size = _digest(descriptor), os.fstat(descriptor).st_size
+        try:
+            if self.path(sha256) is None:
+                self._adopt(descriptor, source, sha256)
+        except OSError as error:
+            if error.errno != errno.EXDEV:  # a bind mount: one file system, and yet nothing can be renamed across
+                raise
+            return self._copy(descriptor)
         return sha256, size
 
     def _adopt(self, descriptor: int, path: Path, sha256: str) -> None:
@@ -138,6 +159,7 @@ class LocalStore:
         os.fsync(descriptor)
         target.parent.mkdir(exist_ok=True)
         path.replace(target)
+        self._known[sha256] = _identity(descriptor)
         sync_directory(target.parent)
         sync_directory(target.parent.parent)
 
@@ -191,6 +213,11 @@ def _open_regular(path: Path) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return descriptor
+
+
+def _identity(descriptor: int) -> tuple[int, int, int]:
+    status = os.fstat(descriptor)
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _digest(descriptor: int) -> str:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from builder.backends.apt_output import (
+from builder.backends.apt.output import (
     INDEX_FORMAT,
     Source,
     parse_index_targets,

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO
 
 from builder.ports import LogSink
@@ -10,21 +11,29 @@ _TAIL = 4000
 _CHUNK = 1 << 16
 
 
-class OutputPump(threading.Thread):
-    """Reads a pipe to its end: into memory, or into a log and only the tail into memory."""
+def read_pipe(pipe: IO[bytes]) -> Iterator[bytes]:
+    """What comes out of a pipe, as it comes."""
+    while chunk := os.read(pipe.fileno(), _CHUNK):
+        yield chunk
 
-    def __init__(self, pipe: IO[bytes], log: LogSink | None, *, keep: bool) -> None:
+
+class OutputPump(threading.Thread):
+    """Reads output to its end: into memory, or into a log and only the tail into memory."""
+
+    def __init__(self, output: Iterable[bytes], log: LogSink | None, *, keep: bool, end: Callable[[], None]) -> None:
+        """`end` ends the program whose log refuses what it says: else it could go on saying it for ever."""
         super().__init__(daemon=True)
-        self._pipe = pipe
+        self._output = output
         self._log = log
+        self._end = end
         self._keep = keep
         self._data = bytearray()
         self.error: Exception | None = None
         self.start()
 
     def run(self) -> None:
-        """Read to the end; what the log raises is kept in `error`, and the pipe is read on."""
-        while chunk := os.read(self._pipe.fileno(), _CHUNK):
+        """Read to the end; what the log raises is kept in `error`, and the output is read on."""
+        for chunk in self._output:
             self._data += chunk
             if not self._keep and len(self._data) > 4 * _TAIL:
                 del self._data[:-_TAIL]
@@ -34,8 +43,9 @@ class OutputPump(threading.Thread):
     def _write_log(self, log: LogSink, chunk: bytes) -> None:
         try:
             log(chunk)
-        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread; the pipe must be read on
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread; the output must be read on
             self.error = error
+            self._end()
 
     def data(self) -> bytes:
         """Everything that came, if it was to be kept."""

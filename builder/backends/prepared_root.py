@@ -6,12 +6,11 @@ sources only. The bytecode changes no result: without it, each program of a leg 
 
 import gzip
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.backends import process
-from builder.backends.leg_arguments import ISOLATION, PROC, require_in_root
+from builder.backends.leg_environment import require_in_root
 from builder.backends.scratch import copy_below, make_directory, move_into_place, scratch_directory
 from builder.encoding.canonical_json import encode_canonical
 from builder.inside import leg_files
@@ -27,7 +26,12 @@ import compileall, os, py_compile, sys
 mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
 sys.exit(not compileall.compile_dir(os.path.dirname(os.__file__), quiet=1, workers=0, invalidation_mode=mode))
 """
-_WORK = "/mnt"
+WORK = "/mnt"
+TEMPORARY = "/tmp"  # noqa: S108 - inside the sandbox; compileall of Python 3.13 and later needs one
+
+
+# runs a command of the root with an environment, and with a directory of the host at WORK that it may write to
+RootRunner = Callable[[Path, Sequence[str], Mapping[str, str]], None]
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class PreparedRoot:
     bytecode: Path | None
 
 
-def prepare_root(root: Path, locale: str, bwrap: str) -> PreparedRoot:
+def prepare_root(root: Path, locale: str, run: RootRunner) -> PreparedRoot:
     """Make what is missing beside `root` for a leg with `locale` (`de_DE.UTF-8`).
 
     MissingError if the root lacks what a locale is compiled with; BuildFailedError if compiling fails.
@@ -49,10 +53,10 @@ def prepare_root(root: Path, locale: str, bwrap: str) -> PreparedRoot:
     locales = bytecode = None
     if locale not in _BUILT_IN:
         locales = prepared / "locales"
-        _once(locales / locale, lambda work: _compile_locale(root, locale, bwrap, work))
+        _once(locales / locale, lambda work: _compile_locale(root, locale, run, work))
     if os.path.lexists(f"{root}{_PYTHON}"):
         bytecode = prepared / "bytecode"
-        _once(bytecode, lambda work: _compile_bytecode(root, bwrap, work))
+        _once(bytecode, lambda work: _compile_bytecode(run, work))
     return PreparedRoot(root, _prepared_programs(prepared), locales, bytecode)
 
 
@@ -81,7 +85,7 @@ def _once(directory: Path, make: Callable[[Path], Path]) -> None:
         move_into_place(make(work), directory)
 
 
-def _compile_locale(root: Path, locale: str, bwrap: str, work: Path) -> Path:
+def _compile_locale(root: Path, locale: str, run: RootRunner, work: Path) -> Path:
     name, _, charset = locale.partition(".")
     require_in_root(root, _LOCALEDEF, package="libc-bin")
     require_in_root(root, f"{_LOCALE_SOURCES}/locales/{name}", package="locales")
@@ -89,18 +93,13 @@ def _compile_locale(root: Path, locale: str, bwrap: str, work: Path) -> Path:
     # localedef would call gunzip, which a root need not have
     with gzip.open(f"{root}{_LOCALE_SOURCES}/charmaps/{charset}.gz") as packed:
         (work / charset).write_bytes(packed.read())
-    output = f"{_WORK}/{locale}"
-    _run(root, bwrap, work, [_LOCALEDEF, "--no-archive", "-i", name, "-f", f"{_WORK}/{charset}", output])
+    output = f"{WORK}/{locale}"
+    run(work, [_LOCALEDEF, "--no-archive", "-i", name, "-f", f"{WORK}/{charset}", output], {})
     return work / locale
 
 
-def _compile_bytecode(root: Path, bwrap: str, work: Path) -> Path:
+def _compile_bytecode(run: RootRunner, work: Path) -> Path:
     (work / "bytecode").mkdir()
-    command = [_PYTHON, "-X", f"pycache_prefix={_WORK}/bytecode", "-c", _COMPILE_ALL]
-    _run(root, bwrap, work, command)
+    environment = {"PYTHONPYCACHEPREFIX": f"{WORK}/bytecode"}  # the option -X would not reach workers
+    run(work, [_PYTHON, "-c", _COMPILE_ALL], environment)
     return work / "bytecode"
-
-
-def _run(root: Path, bwrap: str, work: Path, command: Sequence[str]) -> None:
-    mounts = ["--ro-bind", str(root), "/", *PROC, "--dev", "/dev", "--bind", str(work), _WORK]
-    process.run([bwrap, *ISOLATION, *mounts, "--", *command], environment={}, umask=0o022)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from builder.backends.output_pump import OutputPump
+from builder.backends.output_pump import OutputPump, read_pipe
 from builder.errors import BuilderError, BuildFailedError, MissingError
 from builder.ports import LogSink
 
@@ -32,6 +32,7 @@ _PACKAGES = {
     "dpkg-query": "dpkg",
     "mcopy": "mtools",
     "mdir": "mtools",
+    "nice": "coreutils",
     "newuidmap": "uidmap",
     "newgidmap": "uidmap",
     "qemu-system-x86_64": "qemu-system-x86",
@@ -173,9 +174,9 @@ def run(
         status = program.wait(timeout)
         if status is None:
             raise program.error(failure, f"did not end within {timeout:g} s")
+    program.raise_log_error()  # first: it may be why the program was ended
     if status not in accept:
         raise program.error(failure, f"ended with {_status_text(status)}")
-    program.raise_log_error()
     outputs = [pump.data() for pump in program.pumps]
     return CompletedRun(command.argv, status, outputs[0], outputs[1] if len(outputs) > 1 else b"")
 
@@ -222,7 +223,9 @@ def _started(
     program = Program(command, popen, pidfd)
     try:
         pipes = [popen.stderr] if interactive else [popen.stdout, popen.stderr]
-        program.pumps = [OutputPump(pipe, log, keep=keep) for pipe in pipes if pipe is not None]
+        program.pumps = [
+            OutputPump(read_pipe(pipe), log, keep=keep, end=program.kill) for pipe in pipes if pipe is not None
+        ]
         yield program
     finally:
         _clean_up(program, popen)

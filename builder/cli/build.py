@@ -1,37 +1,44 @@
 """`build` and `release`."""
 
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from builder.cli.leg_runs import LEGS, build_legs, leg_options, leg_run_options
 from builder.cli.output import Result, Table, emit
 from builder.cli.progress import progress_display
 from builder.cli.registers import caveat_lines, registers_document, registers_table, unpredicted_lines
 from builder.cli.session import Places, Session, open_session
-from builder.cli.wiring import json_option, mirror_options, recipe_argument, store_option
+from builder.cli.wiring import flavour_option, json_option, mirror_options, recipe_argument, store_option
 from builder.compare.render import comparison_lines
 from builder.errors import BuilderError, ExitStatus
 from builder.model.build_info import AxisComparison
 from builder.model.comparison import Comparison, comparison_document
-from builder.pipeline.build import run_legs
 from builder.pipeline.legs import Leg, compare, compare_variations
 
 if TYPE_CHECKING:
+    from builder.backends.step_store import StepStore
     from builder.model.reference_values import ReferenceValues
     from builder.model.rehearsal import Rehearsal
     from builder.pipeline.rehearse import Stage
     from builder.pipeline.release import Rehearse, ReleaseOrder
 
-_LEGS = ("a", "b")
-
 
 @click.command()
 @recipe_argument
-@click.option("--leg", type=click.Choice(_LEGS), help="Build this leg only, for comparing with one built elsewhere.")
-@click.option("--out", type=click.Path(path_type=Path), help="Build directory.  [default: out/IMAGE/VERSION]")
-@click.option("--cold", is_flag=True, help="Build anew even if nothing changed, and unpack the pinned roots anew.")
+@click.option("--leg", type=click.Choice(LEGS), help="Build this leg only, for comparing with one built elsewhere.")
+@click.option("--out", type=click.Path(path_type=Path), help="Build directory.  [default: out/IMAGE/VERSION[-FLAVOUR]]")
+@click.option(
+    "--cold", is_flag=True, help="Build anew even if nothing changed, without the step cache, with roots unpacked anew."
+)
+@click.option(
+    "--no-cache", is_flag=True, help="Run every step of a leg that is built: take nothing from earlier builds."
+)
+@leg_run_options
+@flavour_option
 @click.option("--offline", is_flag=True, help="Fetch nothing.")
 @store_option
 @mirror_options
@@ -43,24 +50,34 @@ def build(
     store: Path,
     mirrors: tuple[str, ...],
     snapshot: str | None,
+    flavour: str,
     *,
     cold: bool,
+    no_cache: bool,
     offline: bool,
     as_json: bool,
+    **runs: Any,
 ) -> int:
-    """Build RECIPE in both legs, side by side, and compare them; or in one leg."""
-    places = Places(recipe, out, store, mirrors, snapshot, offline=offline, cold=cold)
-    with progress_display() as progress, open_session(places, progress) as session:
-        legs = build_legs(session, (leg,) if leg else _LEGS, reuse=not cold)
-        if len(legs) == 1:
-            return emit(_one_leg(legs[0]), as_json=as_json)
-        return emit(_two_legs(session, *_both(legs)), as_json=as_json)
+    """Build RECIPE in both legs, side by side, and compare them; or in one leg.
+
+    A step whose inputs are the same as in an earlier build is not run again: its outputs come from the step cache,
+    STORE/steps, which is cut down to 20 GiB when a build begins and may be removed. A release never uses it.
+    """
+    legs = (leg,) if leg else LEGS
+    options = leg_options(**runs, legs=legs)
+    places = Places(recipe, out, store, mirrors, snapshot, offline=offline, cold=cold, flavour=flavour)
+    with progress_display() as progress, open_session(places, progress) as session, ExitStack() as stack:
+        steps = None if cold or no_cache else stack.enter_context(open_step_cache(places.store))
+        built = build_legs(session, legs, options, reuse=not cold, steps=steps)
+        if len(built) == 1:
+            return emit(_one_leg(built[0]), as_json=as_json)
+        return emit(_two_legs(session, *_both(built)), as_json=as_json)
 
 
 @click.command()
 @recipe_argument
 @click.option("--key", "key_path", type=click.Path(path_type=Path), required=True, help="Private key to sign with.")
-@click.option("--out", type=click.Path(path_type=Path), help="Build directory.  [default: out/IMAGE/VERSION]")
+@click.option("--out", type=click.Path(path_type=Path), help="Build directory.  [default: out/IMAGE/VERSION[-FLAVOUR]]")
 @click.option(
     "--manifests",
     type=click.Path(path_type=Path),
@@ -70,6 +87,8 @@ def build(
 )
 @click.option("--leg-a", type=click.Path(path_type=Path), help="Take leg a from this directory instead of building it.")
 @click.option("--leg-b", type=click.Path(path_type=Path), help="Take leg b from this directory instead of building it.")
+@leg_run_options
+@flavour_option
 @click.option("--no-rehearsal", is_flag=True, help="Do not boot it under emulation; the manifest says so.")
 @click.option("--offline", is_flag=True, help="Fetch nothing.")
 @store_option
@@ -85,10 +104,12 @@ def release(
     store: Path,
     mirrors: tuple[str, ...],
     snapshot: str | None,
+    flavour: str,
     *,
     no_rehearsal: bool,
     offline: bool,
     as_json: bool,
+    **runs: Any,
 ) -> int:
     """Build RECIPE twice, compare, measure, rehearse, sign and publish its manifest. Always builds anew."""
     from builder.backends.signers import load_signer
@@ -97,7 +118,8 @@ def release(
     if (leg_a is None) != (leg_b is None):
         raise click.UsageError("--leg-a and --leg-b go together")
     signer = load_signer(key_path)
-    places = Places(recipe, out, store, mirrors, snapshot, offline=offline, cold=True)
+    options = leg_options(**runs, legs=() if leg_a else LEGS)
+    places = Places(recipe, out, store, mirrors, snapshot, offline=offline, cold=True, flavour=flavour)
     with progress_display() as progress, open_session(places, progress) as session:
         order = ReleaseOrder(session.recipe, session.out, manifests, signer)
         require_unpublished(order)
@@ -105,19 +127,15 @@ def release(
         if leg_a and leg_b:
             legs = session.leg_from(leg_a), session.leg_from(leg_b)
         else:
-            legs = _both(build_legs(session, _LEGS, reuse=False))
+            legs = _both(build_legs(session, LEGS, options, reuse=False, steps=None))
         return emit(_publish(session, order, legs, stage), as_json=as_json)
 
 
-def build_legs(session: Session, names: tuple[str, ...], *, reuse: bool) -> list[Leg]:
-    """Build the named legs; with `reuse`, those that are there already, complete and of the same plan, are kept."""
-    job = session.job()
-    sandbox = session.sandbox()
-    legs = {name: leg for name in names if reuse and (leg := session.built_leg(name)) is not None}
-    orders = tuple(session.order(name, sandbox) for name in names if name not in legs)
-    for order, record in zip(orders, run_legs(job, orders, session.progress) if orders else (), strict=True):
-        legs[order.variation.name] = Leg(order.directory, record)
-    return [legs[name] for name in names]
+def open_step_cache(store: Path) -> "AbstractContextManager[StepStore]":
+    """The step cache of development builds, below the store of the inputs."""
+    from builder.backends.step_store import open_step_store
+
+    return open_step_store(store / "steps")
 
 
 def _both(legs: list[Leg]) -> tuple[Leg, Leg]:
@@ -129,6 +147,7 @@ def _one_leg(leg: Leg) -> Result:
     info = leg.record.build_info
     lines: list[str | Table] = [
         f"build: leg {info.leg} by {info.engine} {info.engine_version}; one leg alone proves nothing",
+        *_cached_lines(leg),
         _artifacts(leg),
     ]
     document = {"legs": [info.leg], "artifacts": [asdict(artifact) for artifact in leg.record.artifacts]}
@@ -146,8 +165,23 @@ def _two_legs(session: Session, a: Leg, b: Leg) -> Result:
         "comparison": comparison_document(comparison),
     }
     return Result(
-        "build", document, [_axes(axes), _artifacts(a), f"build: both legs are identical: {a.directory}, {b.directory}"]
+        "build",
+        document,
+        [
+            _axes(axes),
+            _artifacts(a),
+            *_cached_lines(a, b),
+            f"build: both legs are identical: {a.directory}, {b.directory}",
+        ],
     )
+
+
+def _cached_lines(*legs: Leg) -> list[str]:
+    return [
+        f"build: leg {leg.record.build_info.leg} took {len(leg.record.cached_steps)} steps from the step cache"
+        for leg in legs
+        if leg.record.cached_steps
+    ]
 
 
 def _stage(session: Session) -> "Stage":

@@ -11,6 +11,7 @@ from builder.cli.wiring import json_option, mirror_options, open_store, recipe_a
 from builder.model.location import Locations
 from builder.model.lock import Lock
 from builder.model.recipe import Recipe
+from builder.model.source_package import ARCHITECTURE as SOURCE
 from builder.ports import ArtifactStore, Progress, Resolver
 
 
@@ -32,10 +33,8 @@ def lock(
         raise click.UsageError("--offline goes with --check: apt cannot resolve without an archive")
     if offline:
         locked = load_locked_recipe(recipe).lock
-        lines = [
-            f"lock: fresh for the recipe and its files: {len(locked.packages)} packages; the archive was not asked"
-        ]
-        return emit(Result("lock", {"packages": len(locked.packages), "archive": "not asked"}, lines), as_json=as_json)
+        lines = [f"lock: fresh for the recipe and its files: {_counted(locked)}; the archive was not asked"]
+        return emit(Result("lock", {**_counts(locked), "archive": "not asked"}, lines), as_json=as_json)
     directory, parsed = recipe_path(recipe).parent, load_recipe(recipe)
     resolver = _resolver(parsed, mirrors, snapshot)
     return _check(directory, parsed, resolver, as_json) if check else _lock(directory, parsed, resolver, as_json)
@@ -45,8 +44,8 @@ def _check(directory: Path, recipe: Recipe, resolver: Resolver, as_json: bool) -
     from builder.pipeline.lock import check_lock
 
     locked = check_lock(directory, recipe, resolver=resolver)
-    lines = [f"lock: fresh: {len(locked.packages)} packages; the archive gives the same"]
-    return emit(Result("lock", {"packages": len(locked.packages), "archive": "same"}, lines), as_json=as_json)
+    lines = [f"lock: fresh: {_counted(locked)}; the archive gives the same"]
+    return emit(Result("lock", {**_counts(locked), "archive": "same"}, lines), as_json=as_json)
 
 
 def _lock(directory: Path, recipe: Recipe, resolver: Resolver, as_json: bool) -> int:
@@ -58,10 +57,10 @@ def _lock(directory: Path, recipe: Recipe, resolver: Resolver, as_json: bool) ->
     state = "written" if outcome.written else "unchanged"
     lines = [
         *(f"  {change}" for change in outcome.changes),
-        f"lock: {state}: {len(outcome.lock.packages)} packages, {size} bytes",
+        f"lock: {state}: {_counted(outcome.lock)}, {size} bytes",
     ]
     document = {
-        "packages": len(outcome.lock.packages),
+        **_counts(outcome.lock),
         "bytes": size,
         "written": outcome.written,
         "changes": list(outcome.changes),
@@ -98,8 +97,8 @@ def fetch(
     locked = load_locked_recipe(recipe).lock
     with progress_display() as progress:
         fetched = fetch_missing(locked, opened, progress, mirrors=mirrors, snapshot=snapshot, offline=offline)
-    lines = [f"fetch: {len(locked.packages)} packages in the store, {fetched} fetched now"]
-    return emit(Result("fetch", {"packages": len(locked.packages), "fetched": fetched}, lines), as_json=as_json)
+    lines = [f"fetch: {_counted(locked)} in the store, {fetched} fetched now"]
+    return emit(Result("fetch", {**_counts(locked), "fetched": fetched}, lines), as_json=as_json)
 
 
 def _import(recipe: Path, archive: Path, store: ArtifactStore, as_json: bool) -> int:
@@ -112,9 +111,9 @@ def _import(recipe: Path, archive: Path, store: ArtifactStore, as_json: bool) ->
         imported = import_inputs(reader, store=store, wanted=wanted)
     if wanted is None:
         restore_recipe(imported, recipe, store=store)
-    count = len(imported.lock.packages)
-    lines = [f"fetch: {count} packages of {imported.lock.image} {imported.lock.version} imported from {archive}"]
-    return emit(Result("fetch", {"packages": count, "restored": wanted is None}, lines), as_json=as_json)
+    found = imported.lock
+    lines = [f"fetch: {_counted(found)} of {found.image} {found.version} imported from {archive}"]
+    return emit(Result("fetch", {**_counts(found), "restored": wanted is None}, lines), as_json=as_json)
 
 
 @click.command("export-inputs")
@@ -149,7 +148,7 @@ def fetch_missing(
     from builder.backends.mirrors import find_locations, host_proxies
     from builder.pipeline.fetch import fetch_inputs, require_inputs
 
-    if offline or all(store.path(package.sha256) for package in locked.packages.values()):
+    if offline or all(store.path(item.sha256) for item in locked.downloads):
         require_inputs(locked, store)
         return 0
     locations = find_locations(mirrors, snapshot, environment=os.environ)
@@ -157,8 +156,19 @@ def fetch_missing(
     return fetch_inputs(locked, store=store, fetcher=fetcher, locations=locations, progress=progress)
 
 
+def _counts(lock: Lock) -> dict[str, object]:
+    tarballs = sum(package.architecture == SOURCE for package in lock.packages.values())
+    return {"packages": len(lock.packages) - tarballs, "tarballs": tarballs, "prebuilt": len(lock.files)}
+
+
+def _counted(lock: Lock) -> str:
+    """How much is pinned, in words: `88 packages`, `88 packages, 3 tarballs, 1 prebuilt`."""
+    return ", ".join(f"{count} {name}" for name, count in _counts(lock).items() if count or name == "packages")
+
+
 def _resolver(recipe: Recipe, mirrors: tuple[str, ...], snapshot: str | None) -> Resolver:
-    from builder.backends.apt_resolver import AptResolver, AptSettings
+    from builder.backends.apt.program import AptSettings
+    from builder.backends.apt.resolver import AptResolver
     from builder.backends.mirrors import find_locations, host_proxies
 
     locations: Locations = find_locations(mirrors, snapshot, environment=os.environ)

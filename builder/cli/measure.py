@@ -13,7 +13,7 @@ from builder.cli.measure_target import GROUPS, Target, target_of
 from builder.cli.option_groups import GroupedCommand, given_options
 from builder.cli.output import Result, Table, emit
 from builder.cli.progress import QUIET, progress_display
-from builder.cli.wiring import json_option, mirror_options, store_option
+from builder.cli.wiring import flavour_option, json_option, mirror_options, store_option
 from builder.errors import DocumentError, ExitStatus
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class _Measured:
 @boot_options
 @platform_options
 @click.option("--artifacts", type=_PATH, help="Directory of the artefacts.  [default: of the recipe's last build]")
+@flavour_option
 @click.option("--offline", is_flag=True, help="Fetch nothing.")
 @click.option("--events", is_flag=True, help="Show the events behind every register; --json always has them.")
 @store_option
@@ -186,6 +187,7 @@ def _recipe(recipe: Path, options: dict[str, Any], *, plain: bool) -> _Measured:
         snapshot=options["snapshot"],
         offline=options["offline"],
         cold=False,
+        flavour=options["flavour"],
     )
     with progress_display() as progress:
         if plain:

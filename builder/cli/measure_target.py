@@ -43,7 +43,7 @@ GROUPS: Groups = {
     _PLATFORM: PLATFORM_OPTIONS,
     _GCE: GCE_OPTIONS,
     _CLOUD_HYPERVISOR: CLOUD_HYPERVISOR_OPTIONS,
-    _RECIPE: ("artifacts",),
+    _RECIPE: ("artifacts", "flavour"),
     _FETCHING: ("store", "mirrors", "snapshot", "offline"),
     _OUTPUT: ("events", "as_json"),
 }

@@ -5,9 +5,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from builder.cli import streams
 from builder.ports import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 @contextmanager
@@ -56,7 +60,7 @@ class _Lines:
 
 
 class _Bars:
-    """rich's bars."""
+    """rich's bars. One of unknown length moves while its task runs, and becomes a line above the others at its end."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -71,7 +75,7 @@ class _Bars:
             TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
         )
-        self._tasks: dict[str, object] = {}
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "_Bars":
         self._bars.start()
@@ -84,9 +88,14 @@ class _Bars:
         self._tasks[task] = self._bars.add_task(task, total=total, note="")
 
     def advance(self, task: str, amount: int) -> None:
-        self._bars.advance(self._tasks[task], amount)  # type: ignore[arg-type]
+        self._bars.advance(self._tasks[task], amount)
 
     def finish(self, task: str, note: str = "") -> None:
-        identity = self._tasks[task]
-        total = next((bar.total for bar in self._bars.tasks if bar.id == identity), None) or 1
-        self._bars.update(identity, total=total, completed=total, note=note)  # type: ignore[arg-type]
+        identity = self._tasks.pop(task)
+        bar = next(bar for bar in self._bars.tasks if bar.id == identity)
+        if bar.total is None:
+            self._bars.remove_task(identity)
+            line = f"{task}: {note or 'done'} ({bar.elapsed or 0:.1f} s)"
+            self._bars.console.print(line, markup=False, highlight=False)
+        else:
+            self._bars.update(identity, completed=bar.total, note=note)

@@ -10,8 +10,9 @@ from builder.cli.output import Result, Table, emit
 from builder.cli.progress import progress_display
 from builder.cli.session import VMM, Places, Session, open_session
 from builder.cli.streams import note
-from builder.cli.wiring import json_option, mirror_options, recipe_argument, store_option
+from builder.cli.wiring import flavour_option, json_option, mirror_options, recipe_argument, store_option
 from builder.errors import BuilderError, DocumentError, ExitStatus
+from builder.model.components import PROD
 from builder.model.recipe import Recipe, VmmSpec
 from builder.model.rehearsal import Rehearsal, rehearsal_document
 from builder.model.size import parse_size
@@ -90,6 +91,7 @@ class Machine:
 @click.option(
     "--timeout", "limit", type=click.FloatRange(min=1), metavar="SECONDS", help="For the boot.  [default: 300]"
 )
+@flavour_option
 @click.option("--out", type=click.Path(path_type=Path), help="Build directory.  [default: out/IMAGE/VERSION]")
 @click.option("--offline", is_flag=True, help="Fetch nothing.")
 @store_option
@@ -100,6 +102,7 @@ def rehearse(
     artifacts: Path | None,
     until: str | None,
     limit: float | None,
+    flavour: str,
     out: Path | None,
     store: Path,
     mirrors: tuple[str, ...],
@@ -120,7 +123,9 @@ def rehearse(
         raise click.UsageError("--artifacts are those of RECIPE; plain files are named one by one")
     if files.given and files.missing:
         raise click.UsageError(f"plain files need {', '.join(files.missing)} too")
-    places = Places(recipe, out, store, mirrors, snapshot, offline=offline, cold=False)
+    if files.given and flavour != PROD:
+        raise click.UsageError("--flavour is of the artefacts of RECIPE, and plain files have none")
+    places = Places(recipe, out, store, mirrors, snapshot, offline=offline, cold=False, flavour=flavour)
     with progress_display() as progress, open_session(places, progress) as session:
         paths = _plain_paths(files) if files.given else _recipe_paths(session, artifacts)
         stage = stage_of(session, until=until or _ready_text(session, files), limit=limit)
@@ -134,7 +139,7 @@ def _ready_text(session: Session, files: PlainFiles) -> str | None:
 
 def stage_of(session: Session, *, until: str | None = None, limit: float | None = None) -> "Stage":
     """The emulators of the recipe's pinned root, and the rehearsal directory below the build directory."""
-    from builder.backends.boot import QemuTpmBoot
+    from builder.backends.emulator.boot import QemuTpmBoot
     from builder.pipeline.rehearse import DEFAULT_LIMIT, DIRECTORY, Stage
 
     return Stage(QemuTpmBoot(session.root(VMM)), session.out / DIRECTORY, until, limit or DEFAULT_LIMIT)
@@ -206,13 +211,16 @@ def note_serial(directory: Path) -> None:
 
 
 def _rehearsed(session: Session, paths: "BootPaths", machine: Machine, *, edk2: str | None, stage: "Stage") -> Result:
+    from builder.backends.esp import MtoolsPartition
     from builder.pipeline.measure import LaunchMatrix, reference_values
     from builder.pipeline.rehearse import read_boot_paths
     from builder.pipeline.rehearse import rehearse as rehearse_boot
 
     spec = session.recipe.recipe
     matrix = LaunchMatrix(machine.vmm(spec), edk2 or spec.firmware.edk2, *machine.shape(spec))
-    values = reference_values(read_boot_paths(paths), matrix, session.acpi_reader(), session.progress)
+    values = reference_values(
+        read_boot_paths(paths, open_esp=MtoolsPartition), matrix, session.acpi_reader(), session.progress
+    )
     try:
         rehearsal = rehearse_boot(values.predictions[0], paths, stage, session.progress)
     except BuilderError:

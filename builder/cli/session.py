@@ -7,21 +7,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder.cli.inputs import fetch_missing
 from builder.cli.wiring import clock, open_store
 from builder.errors import MissingError
 from builder.model.comparison import Comparison
-from builder.model.digest import sha256_hex
+from builder.model.components import PROD
 from builder.model.leg import plan_digest
 from builder.model.plan import BuildPlan
 from builder.model.reference_values import ReferenceValues
-from builder.model.variation import VARIATIONS
-from builder.pipeline.build import BuildJob, LegOrder
+from builder.pipeline.build import BuildJob, root_task
 from builder.pipeline.files import hash_file, read_document
 from builder.pipeline.inputs import BuildInputs, RecipeDirectory, load_locked_recipe
 from builder.pipeline.legs import Leg, load_leg, require_planned, reusable_leg
-from builder.ports import AcpiReader, Progress, Sandbox
+from builder.ports import AcpiReader, ArtifactStore, Progress
+
+if TYPE_CHECKING:
+    from builder.backends.local_site import UnpackedRoots
+    from builder.pipeline.boot_disk import DiskReader
 
 TOOLS = "roots.tools"
 VMM = "roots.vmm"
@@ -41,6 +45,7 @@ class Places:
     snapshot: str | None
     offline: bool
     cold: bool
+    flavour: str = PROD
 
 
 class Session:
@@ -63,6 +68,11 @@ class Session:
         )
         self._inputs = BuildInputs(recipe, self._store, self._work / "texts")
 
+    @property
+    def cold(self) -> bool:
+        """Whether everything is made anew."""
+        return self._places.cold
+
     def leg_directory(self, name: str) -> Path:
         """Where leg `name` lies."""
         return self.out / "legs" / name
@@ -81,10 +91,16 @@ class Session:
 
         return {name: hash_file(path)[0] for name, path in leg_files().items()}
 
-    def job(self) -> BuildJob:
-        """The plan with its inputs and programs; unpacks the root of the tools."""
-        roots = {"tools": self.root(TOOLS)}
-        return BuildJob(plan=self.plan, inputs=self._inputs, roots=roots, programs=self.programs, clock=clock)
+    def build_store(self, outputs: ArtifactStore | None) -> ArtifactStore:
+        """The inputs, and a place for what steps make: `outputs`, or one of this run that ends with it."""
+        from builder.backends.local_store import LocalStore
+        from builder.backends.overlay_store import OverlayStore
+
+        return OverlayStore(outputs or LocalStore(self._work / "store"), self._store)
+
+    def job(self, store: ArtifactStore) -> BuildJob:
+        """The plan with its inputs and programs, built in a store of `build_store`."""
+        return BuildJob(plan=self.plan, inputs=self._inputs, store=store, programs=self.programs, clock=clock)
 
     def leg_from(self, directory: Path) -> Leg:
         """A leg that was built elsewhere, by this very plan; NotProvenError or BytesDifferError if it is not that."""
@@ -92,67 +108,68 @@ class Session:
         require_planned(leg, self.plan, plan_digest(self.plan, self.programs))
         return leg
 
-    def built_leg(self, name: str) -> Leg | None:
-        """Leg `name` of an earlier run, if every artefact is intact and it is of this very plan; None otherwise."""
-        digest = plan_digest(self.plan, self.programs)
-        return reusable_leg(self.leg_directory(name), digest, self.sandbox().engine)
+    def built_leg(self, name: str, *, engine: str | None = None) -> Leg | None:
+        """Leg `name` of an earlier run, by this engine or by any, if every artefact is intact and it is of this very
+        plan; None otherwise."""
+        return reusable_leg(self.leg_directory(name), plan_digest(self.plan, self.programs), engine)
 
-    def order(self, name: str, sandbox: Sandbox) -> LegOrder:
-        """An order to build leg `name`, whose directory is emptied."""
+    def new_leg_directory(self, name: str) -> Path:
+        """Where leg `name` is to lie; what was there is gone."""
         from builder.backends.scratch import remove_tree
 
         directory = self.leg_directory(name)
         if directory.exists():
             remove_tree(directory)
-        return LegOrder(sandbox, VARIATIONS[name], directory)
-
-    def sandbox(self) -> Sandbox:
-        """The engine legs run in."""
-        from builder.backends.bubblewrap import Bubblewrap
-
-        return Bubblewrap()
+        return directory
 
     def acpi_reader(self) -> AcpiReader:
         """The VMM of the recipe, from its own pinned root."""
-        from builder.backends.qemu import QemuAcpiReader
+        from builder.backends.emulator.qemu import QemuAcpiReader
 
         return QemuAcpiReader(self.root(VMM))
 
     def root(self, group: str) -> Path:
-        """The pinned root of a package group, unpacked; a cold build unpacks it anew."""
-        from builder.backends.deb_root import LAYOUT_VERSION, unpack_root
+        """The pinned root of a package group, unpacked."""
+        return self.roots.path(root_task(self.recipe.lock, group))
 
-        debs = self._inputs.debs(group)
-        identity = sha256_hex("\n".join([str(LAYOUT_VERSION), *(deb.name for deb in debs)]).encode())
-        parent = self._work if self._places.cold else self._places.store
-        path = parent / "roots" / identity / group.removeprefix("roots.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unpack_root(debs, path, self.progress)
-        return path
+    @cached_property
+    def roots(self) -> "UnpackedRoots":
+        """The pinned roots, kept beside the inputs; a cold build unpacks them anew."""
+        from builder.backends.local_site import UnpackedRoots
+
+        parent = self._work if self.cold else self._places.store
+        return UnpackedRoots(parent / "roots", self._store, self.progress)
 
     def measure(self, leg: Leg) -> ReferenceValues:
         """Reference Values of a leg's artefacts, the bytes that its record lists, for every launch profile."""
-        return self._measure(leg.read_artifact)
+        from builder.backends.esp import MtoolsPartition
+        from builder.pipeline.boot_disk import read_boot_disk
+
+        return self._measure(leg.read_artifact, lambda name: read_boot_disk(leg.checked_path(name), MtoolsPartition))
 
     def measure_files(self, artifacts: Path) -> ReferenceValues:
         """The same, of whatever lies in a directory."""
-        return self._measure(lambda name: read_document(artifacts / name))
+        from builder.backends.esp import MtoolsPartition
+        from builder.pipeline.boot_disk import disk_reader
 
-    def _measure(self, read: Callable[[str], bytes]) -> ReferenceValues:
+        return self._measure(lambda name: read_document(artifacts / name), disk_reader(artifacts, MtoolsPartition))
+
+    def _measure(self, read: Callable[[str], bytes], read_disk: "DiskReader") -> ReferenceValues:
         from builder.pipeline.measure import LaunchMatrix, boot_files, reference_values
 
         recipe = self.recipe.recipe
         matrix = LaunchMatrix(recipe.measure.vmm, recipe.firmware.edk2, recipe.measure.vcpus, recipe.measure.memory)
         names = {artifact.component: artifact.output for artifact in self.plan.artifacts}
-        return reference_values(boot_files(read, names), matrix, self.acpi_reader(), self.progress)
+        return reference_values(boot_files(read, names, read_disk=read_disk), matrix, self.acpi_reader(), self.progress)
 
     def explain(self, comparison: Comparison, a: Leg, b: Leg) -> Comparison:
         """Name place, cause and register of every difference between two legs."""
+        from builder.backends.bubblewrap import Bubblewrap
         from builder.backends.member_reader import SquashfsMembers
         from builder.pipeline.diff import evidence_of
         from builder.pipeline.explain import ExplainTools, explain_comparison
 
-        lister = SquashfsMembers(self.sandbox(), self.root(TOOLS))
+        lister = SquashfsMembers(Bubblewrap(), self.root(TOOLS))
         return explain_comparison(
             comparison,
             (_paths(a), _paths(b)),
@@ -166,8 +183,8 @@ def open_session(places: Places, progress: Progress) -> Iterator[Session]:
     """A session that owns its build directory; what it needs only while it works is gone at the end."""
     from builder.backends.scratch import remove_tree
 
-    recipe = load_locked_recipe(places.recipe)
-    out = places.out or Path("out") / recipe.recipe.image / recipe.recipe.version
+    recipe = load_locked_recipe(places.recipe, flavour=places.flavour)
+    out = places.out or Path("out") / recipe.recipe.image / recipe.recipe.release_version
     out.mkdir(parents=True, exist_ok=True)
     with _exclusive(out):
         work = out / "work"

@@ -35,11 +35,13 @@ def verify(
     manifest: Path, key_paths: tuple[Path, ...], artifacts: Path | None, *, registers: bool, as_json: bool
 ) -> int:
     """Check MANIFEST's signature and content; with --artifacts also the files, and recompute their registers."""
+    from builder.backends.esp import MtoolsPartition
     from builder.backends.signers import load_public_key
     from builder.errors import worst_status
     from builder.pipeline.verify import owed, verify_manifest
 
-    found = verify_manifest(manifest, [load_public_key(path) for path in key_paths], artifacts)
+    keys = [load_public_key(path) for path in key_paths]
+    found = verify_manifest(manifest, keys, artifacts, open_esp=MtoolsPartition)
     status = worst_status(statuses(found.checks))
     rows = tuple(
         (str(number), check.name, str(check.outcome), check.detail) for number, check in enumerate(found.checks, 1)

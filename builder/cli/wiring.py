@@ -9,6 +9,7 @@ from typing import TypeVar
 import click
 
 from builder.errors import MissingError
+from builder.model.components import PROD
 from builder.ports import ArtifactStore
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -36,6 +37,13 @@ def default_store() -> Path:
 def recipe_argument(command: Command) -> Command:
     """RECIPE: a directory that holds a recipe.yaml."""
     return click.argument("recipe", type=click.Path(path_type=Path))(command)
+
+
+def flavour_option(command: Command) -> Command:
+    """--flavour, as the parameter `flavour`."""
+    return click.option(
+        "--flavour", default=PROD, show_default=True, metavar="NAME", help="Of RECIPE, as its `flavours` say."
+    )(command)
 
 
 def json_option(command: Command) -> Command:

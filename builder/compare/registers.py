@@ -1,4 +1,4 @@
-"""Which register a difference changes with direct kernel boot (`determinism.md` 1.3)."""
+"""Which register a difference changes, with direct kernel boot or with a UKI from a disk (`determinism.md` 1.3)."""
 
 from builder.compare.formats.firmware import BOOT_VOLUME, VARIABLE_STORE
 from builder.compare.formats.squashfs import VERITY_SUPERBLOCK
@@ -12,6 +12,10 @@ _BY_COMPONENT = {
     "initrd": Measured(Register.RTMR2, "the initrd"),
     "guest_os": _ROOT_FILE_SYSTEM,
     "app_image": Measured(Register.RTMR2, "the root file system it is part of, by its dm-verity root hash"),
+}
+_BY_DISK_FILE = {
+    "uki.efi": Measured(Register.RTMR1, "the Authenticode digest of the UKI; its sections are in RTMR2 as well"),
+    "disk.img": Measured(Register.UNKNOWN, "rtmr1 or none: of a disk, partition table and UKI are measured"),
 }
 _BY_VOLUME = {
     BOOT_VOLUME.decode(): Measured(Register.MRTD, "the boot volume (BFV)"),
@@ -31,4 +35,6 @@ def measured(component: str, path: tuple[str, ...], field: str = "") -> Measured
         return _COMMAND_LINE
     if component == "guest_os" and path[1:] == (VERITY_SUPERBLOCK.decode(),) and field == "uuid":
         return Measured(Register.UNMEASURED, "the root hash does not depend on the UUID of dm-verity's superblock")
+    if component == "disk_image":
+        return _BY_DISK_FILE.get(path[0], _UNKNOWN)
     return _BY_COMPONENT.get(component, _UNKNOWN)

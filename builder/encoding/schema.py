@@ -81,6 +81,9 @@ def _reason(error: Any) -> str:
     if error.validator == "required":
         missing = [name for name in error.validator_value if name not in error.instance]
         return f"missing field {', '.join(map(repr, missing))}"
+    if error.validator in ("oneOf", "anyOf") and all("required" in form for form in error.validator_value):
+        names = ", ".join(repr(name) for form in error.validator_value for name in form["required"])
+        return f"wanted {'exactly' if error.validator == 'oneOf' else 'at least'} one of {names}"
     message = str(error.message)
     return message if len(message) <= 200 else message[:200] + "…"
 

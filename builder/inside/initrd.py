@@ -10,7 +10,7 @@ from builder.inside.program import Parameters, run_program, write_output
 from builder.normalize.cpio import encode_cpio
 from builder.normalize.modules import module_members
 from builder.normalize.programs import program_members
-from builder.normalize.tree import Tree, add_merged_usr_links, directory_member, file_member
+from builder.normalize.tree import Member, Tree, add_merged_usr_links, directory_member, file_member
 
 OUTPUT = "initrd.img"
 INIT = "init"  # what the kernel starts
@@ -25,9 +25,7 @@ def make_initrd(parameters: Parameters) -> None:
     packages = unpack_packages(parameters.texts("packages"), spool)
     for member in program_members(packages, parameters.texts("programs"), what="initrd"):
         tree.add(member, origin="the packages")
-    modules = module_members(
-        unpack_packages(parameters.texts("kernel_packages"), spool), parameters.texts("modules"), what="initrd"
-    )
+    modules = _modules(parameters, spool)
     for member in modules:
         tree.add(member, origin="the kernel")
     listing = "".join(f"/{member.path}\n" for member in modules)
@@ -39,6 +37,14 @@ def make_initrd(parameters: Parameters) -> None:
     if tree.get(INIT) is None:
         raise DocumentError(f"initrd: no /{INIT}", hint=f"put an executable {INIT} among the files of the initrd")
     write_output(OUTPUT, encode_cpio(tree.members(), epoch=parameters.integer("source_date_epoch")))
+
+
+def _modules(parameters: Parameters, spool: Spool) -> tuple[Member, ...]:
+    """None are wanted of a kernel that has everything built in; it need not come in a package."""
+    names = parameters.texts("modules")
+    if not names:
+        return ()
+    return module_members(unpack_packages(parameters.texts("kernel_packages"), spool), names, what="initrd")
 
 
 if __name__ == "__main__":

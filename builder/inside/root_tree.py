@@ -1,24 +1,40 @@
 """Makes the tree of the guest's root: packages, accounts, the app image and the recipe's files, as one tar file.
 
 No maintainer script is run: the root is what the packages hold, plus what is named here.
-Parameters: `packages`, `exclude`, `files`, `app_image`, `app_digest`, `source_date_epoch`.
+Parameters: `packages` or `installed` (a tar file; the other is empty), `exclude`, `files`, `links`, `app_image`,
+`app_digest`, `app_compose`, `source_date_epoch`.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from builder.errors import DocumentError
 from builder.inside.own_files import add_own_files
 from builder.inside.packages import Spool, package_records, unpack_packages
 from builder.inside.program import Parameters, read_input, run_program, write_output
+from builder.inside.tree_files import read_tar
+from builder.normalize.compose import parse_app_services, service_files
 from builder.normalize.deb import EntryKind, merged_usr_path, read_entries
+from builder.normalize.paths import link_path
+from builder.normalize.programs import check_libraries
 from builder.normalize.tar import encode_tar
-from builder.normalize.tree import Kind, Member, Tree, add_merged_usr_links, directory_member, file_member
+from builder.normalize.tree import (
+    Kind,
+    Member,
+    Tree,
+    add_merged_usr_links,
+    directory_member,
+    file_member,
+    symlink_member,
+)
 
 OUTPUT = "root.tar"
 INIT = "sbin/init"  # what the initrd starts
 APP_LAYOUT = "usr/lib/tdx-builder/app"
 APP_DIGEST = "usr/lib/tdx-builder/app.digest"
-MOUNT_POINTS = ("dev", "proc", "run", "sys")
+APP_DESCRIPTION = "usr/lib/tdx-builder/app-compose.json"
+APP_SERVICES = "usr/lib/tdx-builder/services"
+MOUNT_POINTS = ("dev", "proc", "run", "sys")  # what is in them is made while the guest runs
 ACCOUNTS = {  # as base-passwd's maintainer script would make them
     "usr/share/base-passwd/passwd.master": "etc/passwd",
     "usr/share/base-passwd/group.master": "etc/group",
@@ -28,17 +44,29 @@ DOCUMENTATION = "usr/share/doc"
 
 def make_root_tree(parameters: Parameters) -> None:
     """Write `root.tar`, sorted, every time SOURCE_DATE_EPOCH, owners and modes as in the packages."""
-    packages = parameters.texts("packages")
-    tree = unpack_packages(packages, Spool())
-    accounts = tuple(_accounts(tree))  # the masters may be excluded
+    tree, records = _base(parameters)
     for directory in parameters.texts("exclude"):
         _exclude(tree, merged_usr_path(directory))
-    for member in (*package_records(packages), *accounts, *_app(parameters), *_fixed_members(tree)):
+    for member in (*records, *_app(parameters), *_fixed_members(tree)):
         tree.add(member, origin="the guest OS component")
     add_own_files(tree, parameters)
+    for link in parameters.objects("links"):
+        _add_link(tree, link.text("path"), link.text("target"))
     add_merged_usr_links(tree)
     tree.file(INIT, what="guest OS")
-    write_output(OUTPUT, encode_tar(tree.members(), epoch=parameters.integer("source_date_epoch")))
+    check_libraries(tree, what="guest OS")
+    write_output(OUTPUT, encode_tar(tree.members(), epoch=parameters.integer("source_date_epoch"), top=True))
+
+
+def _base(parameters: Parameters) -> tuple[Tree, tuple[Member, ...]]:
+    """What there is before the recipe's own, and what the system says about it: packages, or what mkosi installed of
+    them, which has package records and accounts already."""
+    installed = parameters.texts("installed")
+    if installed:
+        return read_tar(Path(installed[0]), what="mkosi"), ()
+    packages = parameters.texts("packages")
+    tree = unpack_packages(packages, Spool())
+    return tree, (*package_records(packages), *_accounts(tree))  # now: the masters of accounts may be excluded
 
 
 def _exclude(tree: Tree, directory: str) -> None:
@@ -71,8 +99,30 @@ def _fixed_members(tree: Tree) -> Iterator[Member]:
     return (member for member in members if tree.get(member.path) is None)
 
 
+def _add_link(tree: Tree, path: str, target: str) -> None:
+    """A link where there is nothing yet, and never one to nowhere, unless that is below a mount point."""
+    path = merged_usr_path(path)
+    if _exists(tree, path):
+        raise DocumentError(f"links: /{path} is there already", hint="exclude it, or take the link out of the recipe")
+    place = link_path(path, target, what="links")
+    if place.partition("/")[0] not in MOUNT_POINTS and not _exists(tree, place):
+        raise DocumentError(f"links: {path} leads to /{place}, which is not in the root", hint="see what packages hold")
+    tree.add(symlink_member(path, target), origin="the links of the recipe")
+
+
+def _exists(tree: Tree, path: str) -> bool:
+    return tree.get(path) is not None or next(tree.below(path), None) is not None
+
+
 def _app(parameters: Parameters) -> Iterator[Member]:
-    yield file_member(APP_DIGEST, read_input(parameters.text("app_digest")))
+    digest = read_input(parameters.text("app_digest"))
+    yield file_member(APP_DIGEST, digest)
+    for path in parameters.texts("app_compose"):
+        description = read_input(path)
+        yield file_member(APP_DESCRIPTION, description)
+        for service in parse_app_services(description, digest=digest.decode("ascii").strip()):
+            for name, data in service_files(service).items():
+                yield file_member(f"{APP_SERVICES}/{service.name}/{name}", data)
     for entry in read_entries(read_input(parameters.text("app_image")), what="app image"):
         if entry.kind is EntryKind.FILE:
             yield file_member(f"{APP_LAYOUT}/{entry.path}", entry.data)

@@ -18,6 +18,7 @@ class Probe:
 class BuildInfo:
     """The record of one leg: its engine, the readings before and after every step, and what the engine cannot vary.
 
+    `workers` are the machines of a cluster that ran its steps, by name; none where the orchestrator ran them all.
     `not_varied` maps an axis to the reason why this engine leaves it alone. `started` and `finished` are seconds since
     1970 by the orchestrator's clock; they and `facts` are volatile and never compared.
     """
@@ -29,6 +30,7 @@ class BuildInfo:
     not_varied: Mapping[str, str]
     started: int
     finished: int
+    workers: tuple[str, ...] = ()
 
 
 class AxisVerdict(StrEnum):
@@ -62,6 +64,7 @@ def build_info_document(info: BuildInfo) -> dict[str, Any]:
         "not_varied": dict(info.not_varied),
         "started": info.started,
         "finished": info.finished,
+        "workers": list(info.workers),
     }
 
 
@@ -76,4 +79,5 @@ def parse_build_info(document: dict[str, Any]) -> BuildInfo:
         not_varied=dict(document["not_varied"]),
         started=document["started"],
         finished=document["finished"],
+        workers=tuple(document["workers"]),
     )

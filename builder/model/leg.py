@@ -16,13 +16,17 @@ LEG_RECORD = "leg.json"
 
 @dataclass(frozen=True)
 class LegRecord:
-    """One leg by digests: two records can be compared only if recipe, lock and plan are the same."""
+    """One leg by digests: two records can be compared only if recipe, lock and plan are the same.
+
+    `cached_steps` did not run in this build: their outputs are those of an earlier one, which no release may use.
+    """
 
     recipe_sha256: str
     lock_sha256: str
     plan_sha256: str
     build_info: BuildInfo
     artifacts: tuple[Artifact, ...]
+    cached_steps: tuple[str, ...] = ()
 
     def artifact(self, name: str) -> Artifact | None:
         """The artefact called `name`, or None."""
@@ -44,6 +48,7 @@ def encode_leg_record(record: LegRecord) -> bytes:
             "plan_sha256": record.plan_sha256,
             "build_info": build_info_document(record.build_info),
             "artifacts": [asdict(artifact) for artifact in record.artifacts],
+            "cached_steps": list(record.cached_steps),
         }
     )
 
@@ -58,4 +63,5 @@ def parse_leg_record(data: bytes, *, what: str) -> LegRecord:
         plan_sha256=document["plan_sha256"],
         build_info=parse_build_info(document["build_info"]),
         artifacts=tuple(Artifact(**entry) for entry in document["artifacts"]),
+        cached_steps=tuple(document["cached_steps"]),
     )

@@ -5,27 +5,31 @@ by section even without the archive at hand; `lock --check` resolves again and n
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from builder.encoding.canonical_json import encode_canonical, encode_readable, parse_json
 from builder.encoding.schema import load_schema, validate
 from builder.errors import DocumentError
 from builder.model.digest import sha256_hex
-from builder.model.recipe import Recipe
+from builder.model.source_package import ARCHITECTURE as SOURCE
+from builder.model.source_package import orig_component, parse_source_request, path_component
 
 SCHEMA = "tdx-builder/lock/v1"
 FILE_NAME = "lock.json"
+RELOCK = "run `tdx-builder lock` on the recipe again"
 _SECTIONS = ("recipe", "requests", "archives", "packages", "groups", "sources")
-_RELOCK = "run `tdx-builder lock` on the recipe again"
+_SOURCE_GROUPS = "sources."
+_POOL = "pool/"
 
 
 @dataclass(frozen=True)
 class LockedPackage:
-    """One .deb and its bytes: `path` in its archive, and `snapshot`, the date of the suite that listed it there.
+    """One .deb or orig tarball: `path` in its archive, and `snapshot`, the date of the suite that listed it there.
 
-    `{snapshot base}/archive/{archive}/{snapshot}/{path}` is its address in a snapshot archive.
+    `{snapshot base}/archive/{archive}/{snapshot}/{path}` is its address in a snapshot archive. A tarball has the name
+    and version of its source package, and the architecture `source`.
     """
 
     name: str
@@ -40,8 +44,40 @@ class LockedPackage:
 
     @property
     def key(self) -> str:
-        """What groups refer to: `name=version:architecture`."""
-        return f"{self.name}={self.version}:{self.architecture}"
+        """What groups refer to: `name=version:architecture`; `name=version:source-COMPONENT` for further tarballs."""
+        component = f"-{self.component}" if self.component else ""
+        return f"{self.name}={self.version}:{self.architecture}{component}"
+
+    @property
+    def component(self) -> str:
+        """The component of a source that this is a tarball of; empty for a main tarball and for a .deb."""
+        return path_component(self.path) if self.architecture == SOURCE else ""
+
+    @property
+    def title(self) -> str:
+        """What there is one of in a group: `package kmod`, `source linux`, `source edk2, component brotli`."""
+        kind = "source" if self.architecture == SOURCE else "package"
+        return f"{kind} {self.name}{f', component {self.component}' if self.component else ''}"
+
+    @property
+    def file_name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class LockedFile:
+    """The prebuilt file that component `name` is: its address, size in bytes and digest."""
+
+    name: str
+    url: str
+    size: int
+    sha256: str
+
+    @property
+    def key(self) -> str:
+        """What it is called in messages."""
+        return f"{self.name} from {self.url}"
 
 
 @dataclass(frozen=True)
@@ -56,7 +92,10 @@ class LockedSource:
 
 @dataclass(frozen=True)
 class Lock:
-    """Every input by digest. `requests` are the package names the recipe asked for, `groups` what apt made of each."""
+    """Every input by digest. `requests` are the package names the recipe asked for, `groups` what apt made of each.
+
+    `sources` are files of the recipe's own, `files` prebuilt ones that have to be fetched.
+    """
 
     image: str
     version: str
@@ -67,21 +106,27 @@ class Lock:
     requests: Mapping[str, tuple[str, ...]]
     groups: Mapping[str, tuple[str, ...]]
     sources: Mapping[str, LockedSource]
+    files: Mapping[str, LockedFile] = field(default_factory=dict)
 
     def group(self, name: str) -> tuple[LockedPackage, ...]:
         """The packages of one group, sorted by name."""
         return tuple(self.packages[key] for key in self.groups[name])
 
     @property
+    def downloads(self) -> tuple[LockedPackage | LockedFile, ...]:
+        """Everything that is fetched: packages, orig tarballs, prebuilt files."""
+        return (*self.packages.values(), *self.files.values())
+
+    @property
     def total_size(self) -> int:
-        """Bytes of all packages."""
-        return sum(package.size for package in self.packages.values())
+        """Bytes of everything that is fetched."""
+        return sum(item.size for item in self.downloads)
 
 
 def encode_lock(lock: Lock) -> bytes:
     """The lock file's bytes: the same lock always gives the same bytes."""
     sections = _sections(lock)
-    digests = {name: _section_digest(sections[name]) for name in _SECTIONS}
+    digests = {name: _section_digest(section) for name, section in sections.items()}
     return encode_readable({"schema": SCHEMA, **sections, "digests": digests})
 
 
@@ -89,64 +134,17 @@ def parse_lock(data: bytes, *, what: str) -> Lock:
     """Parse a lock file; DocumentError for a malformed one, and for an edited one naming the section."""
     document = parse_json(data, what=what)
     validate(document, schema_name="lock-v1", what=what)
-    for name in _SECTIONS:
-        found, wanted = _section_digest(document[name]), document["digests"][name]
+    for name in (*_SECTIONS, *(("files",) if "files" in document else ())):
+        found, wanted = _section_digest(document[name]), document["digests"].get(name)
         if found != wanted:
             raise DocumentError(
-                f"{what}: section {name!r} was edited: its SHA-256 is {found}, recorded is {wanted}", hint=_RELOCK
+                f"{what}: section {name!r} was edited: its SHA-256 is {found}, recorded is {wanted}", hint=RELOCK
             )
     lock = _lock(document)
     _check_references(lock, what)
     if encode_lock(lock) != data:
-        raise DocumentError(f"{what}: not in the form that `tdx-builder lock` writes", hint=_RELOCK)
+        raise DocumentError(f"{what}: not in the form that `tdx-builder lock` writes", hint=RELOCK)
     return lock
-
-
-def check_fresh(lock: Lock, recipe: Recipe, sources: Mapping[str, LockedSource], *, what: str) -> None:
-    """DocumentError naming every way in which the lock does not belong to this recipe and these files.
-
-    Not checked: whether the archive would still give the same packages (`package_differences` after resolving again).
-    """
-    differences = recipe_differences(lock, recipe, sources)
-    if differences:
-        raise stale_error(differences, what=what)
-
-
-def stale_error(differences: Iterable[str], *, what: str) -> DocumentError:
-    """The error for a lock that is not what locking again would give."""
-    listed = "".join(f"\n  {difference}" for difference in differences)
-    return DocumentError(f"{what} is stale:{listed}", hint=_RELOCK)
-
-
-def recipe_differences(lock: Lock, recipe: Recipe, sources: Mapping[str, LockedSource]) -> list[str]:
-    """Every way in which the lock does not belong to this recipe and these files."""
-    differences = [*_request_differences(lock, recipe), *_source_differences(lock, sources)]
-    if lock.source_date_epoch != recipe.source_date_epoch:
-        differences.append(f"source_date_epoch is {lock.source_date_epoch}, the recipe says {recipe.source_date_epoch}")
-    if lock.recipe_sha256 != recipe.digest:
-        differences.append(f"it locks a recipe with SHA-256 {lock.recipe_sha256}, this one has {recipe.digest}")
-    return differences
-
-
-def package_differences(locked: Lock, resolved: Lock) -> list[str]:
-    """What resolving again changed, package by package, with the groups concerned.
-
-    Where and when a package was seen (suite, snapshot) does not count: a suite is signed again every day, and a package
-    moves from one suite of its archive to another, with the same bytes at the same path.
-    """
-    found: dict[str, list[str]] = {}
-    for group in sorted(locked.groups.keys() | resolved.groups.keys()):
-        before, after = _by_name(locked, group), _by_name(resolved, group)
-        for name in sorted(before.keys() | after.keys()):
-            difference = _package_difference(before.get(name), after.get(name))
-            if difference:
-                found.setdefault(f"package {name}: {difference}", []).append(group)
-    return [f"{difference} ({', '.join(groups)})" for difference, groups in sorted(found.items())]
-
-
-def same_inputs(lock: Lock, other: Lock) -> bool:
-    """Whether two locks pin the same inputs, and differ at most in where and when packages were seen."""
-    return _without_sightings(lock) == _without_sightings(other)
 
 
 def checked_source_path(path: str) -> str:
@@ -157,54 +155,9 @@ def checked_source_path(path: str) -> str:
     return path
 
 
-def _by_name(lock: Lock, group: str) -> dict[str, LockedPackage]:
-    return {lock.packages[key].name: lock.packages[key] for key in lock.groups.get(group, ())}
-
-
-def _package_difference(before: LockedPackage | None, after: LockedPackage | None) -> str:
-    if before is None:
-        return f"{after.version} is not locked" if after else ""
-    if after is None:
-        return f"{before.version} is locked and no longer needed"
-    for field in ("version", "architecture", "archive", "path", "size", "sha256"):
-        found, wanted = getattr(after, field), getattr(before, field)
-        if found != wanted:
-            return f"{field} is {found}, locked is {wanted}"
-    return ""
-
-
-def _without_sightings(lock: Lock) -> Lock:
-    packages = {key: replace(package, suite="", snapshot="") for key, package in lock.packages.items()}
-    archives = {archive: dict.fromkeys(suites, "") for archive, suites in lock.archives.items()}
-    return replace(lock, packages=packages, archives=archives)
-
-
-def _request_differences(lock: Lock, recipe: Recipe) -> list[str]:
-    differences = []
-    groups = recipe.package_groups()
-    for name in sorted(groups.keys() | lock.requests.keys()):
-        wanted, found = set(groups.get(name, ())), set(lock.requests.get(name, ()))
-        differences += [f"{name} asks for {package!r}, which is not locked" for package in sorted(wanted - found)]
-        differences += [f"{name} no longer asks for {package!r}" for package in sorted(found - wanted)]
-    return differences
-
-
-def _source_differences(lock: Lock, sources: Mapping[str, LockedSource]) -> list[str]:
-    differences = [f"file {path} is not locked" for path in sorted(sources.keys() - lock.sources.keys())]
-    for path, locked in sorted(lock.sources.items()):
-        found = sources.get(path)
-        if found is None:
-            differences.append(f"file {path} is missing")
-        elif found.sha256 != locked.sha256:
-            differences.append(f"file {path} has SHA-256 {found.sha256}, locked is {locked.sha256}")
-        elif found.size != locked.size:
-            differences.append(f"file {path} has {found.size} bytes, locked are {locked.size}")
-        elif found.executable != locked.executable:
-            differences.append(f"file {path} is {'' if found.executable else 'not '}executable, locked is the opposite")
-    return differences
-
-
 def _sections(lock: Lock) -> dict[str, Any]:
+    """`files` is left out where there are none, as in every lock from before it could hold any."""
+    files = {name: {"url": file.url, "size": file.size, "sha256": file.sha256} for name, file in lock.files.items()}
     return {
         "recipe": {
             "image": lock.image,
@@ -220,6 +173,7 @@ def _sections(lock: Lock) -> dict[str, Any]:
             path: {"executable": source.executable, "size": source.size, "sha256": source.sha256}
             for path, source in lock.sources.items()
         },
+        **({"files": files} if files else {}),
     }
 
 
@@ -235,27 +189,58 @@ def _lock(document: dict[str, Any]) -> Lock:
         requests={name: tuple(packages) for name, packages in document["requests"].items()},
         groups={name: tuple(keys) for name, keys in document["groups"].items()},
         sources={path: LockedSource(path=path, **entry) for path, entry in document["sources"].items()},
+        files={name: LockedFile(name=name, **entry) for name, entry in document.get("files", {}).items()},
     )
 
 
 def _check_references(lock: Lock, what: str) -> None:
     for key, package in lock.packages.items():
-        if package.key != key:
-            raise DocumentError(f"{what}: $.packages: entry {key!r} describes {package.key!r}", hint=_RELOCK)
-        if lock.archives.get(package.archive, {}).get(package.suite) != package.snapshot:
-            raise DocumentError(
-                f"{what}: $.packages: {key!r} was seen in {package.archive} {package.suite} at {package.snapshot}, "
-                "which $.archives does not have",
-                hint=_RELOCK,
-            )
-    for name, keys in lock.groups.items():
-        for key in keys:
-            if key not in lock.packages:
-                raise DocumentError(f"{what}: $.groups.{name}: {key!r} is not among the packages", hint=_RELOCK)
-        if len(_by_name(lock, name)) != len(keys):
-            raise DocumentError(f"{what}: $.groups.{name}: holds two versions of one package", hint=_RELOCK)
+        _check_package(lock, key, package, what)
     if set(lock.groups) != set(lock.requests):
-        raise DocumentError(f"{what}: groups and requests name different groups", hint=_RELOCK)
+        raise DocumentError(f"{what}: groups and requests name different groups", hint=RELOCK)
+    for name, keys in lock.groups.items():
+        _check_group(lock, name, keys, f"{what}: $.groups.{name}")
+
+
+def _check_package(lock: Lock, key: str, package: LockedPackage, what: str) -> None:
+    if package.key != key:
+        raise DocumentError(f"{what}: $.packages: entry {key!r} describes {package.key!r}", hint=RELOCK)
+    if lock.archives.get(package.archive, {}).get(package.suite) != package.snapshot:
+        raise DocumentError(
+            f"{what}: $.packages: {key!r} was seen in {package.archive} {package.suite} at {package.snapshot}, "
+            "which $.archives does not have",
+            hint=RELOCK,
+        )
+    where = f"{what}: $.packages: {key!r}"
+    component = orig_component(package.file_name, name=package.name, version=package.version, what=where)
+    is_orig = component is not None
+    if is_orig != (package.architecture == SOURCE):
+        raise DocumentError(f"{where} is at {package.path!r}, no place for it", hint=RELOCK)
+    if is_orig and not package.path.startswith(_POOL):
+        raise DocumentError(f"{where} is at {package.path!r}, not below {_POOL}", hint=RELOCK)
+
+
+def _check_group(lock: Lock, name: str, keys: tuple[str, ...], what: str) -> None:
+    for key in keys:
+        if key not in lock.packages:
+            raise DocumentError(f"{what}: {key!r} is not among the packages", hint=RELOCK)
+    packages = lock.group(name)
+    if len({package.title for package in packages}) != len(packages):
+        raise DocumentError(f"{what}: holds two versions of one package", hint=RELOCK)
+    if name.startswith(_SOURCE_GROUPS):
+        _check_source_group(lock.requests[name], packages, what)
+    elif any(package.architecture == SOURCE for package in packages):
+        raise DocumentError(f"{what}: holds a source among packages", hint=RELOCK)
+
+
+def _check_source_group(requests: tuple[str, ...], packages: tuple[LockedPackage, ...], what: str) -> None:
+    """The tarballs of the one source that was asked for, the main one among them."""
+    wanted = [parse_source_request(request, what=what) for request in requests]
+    found = {(package.name, package.version) for package in packages if package.architecture == SOURCE}
+    if len(wanted) != 1 or found != set(wanted) or any(package.architecture != SOURCE for package in packages):
+        raise DocumentError(f"{what}: its packages are not the source {', '.join(requests)}", hint=RELOCK)
+    if all(package.component for package in packages):
+        raise DocumentError(f"{what}: has no main tarball", hint=RELOCK)
 
 
 def _section_digest(section: Any) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PackageInput:
-    """A locked package, placed in the step's directory at `target` (relative)."""
+    """A locked package, orig tarball or prebuilt file, placed in the step's directory at `target` (relative)."""
 
     sha256: str
     size: int
@@ -49,6 +49,10 @@ class Step:
     The command sees its inputs below `in/`, the programs of `builder/inside` below `inside/`, and writes each of
     `outputs` to `out/<name>`; a missing or unnamed output is a failure. Paths in `argv` are relative to the build
     directory, so that they do not depend on the leg.
+
+    `unvaried` are axes along which the legs do not differ in this step, because what it runs cannot stand it, each with
+    the reason; the record of a leg with such a step says that the axis was not varied. `user_namespaces` as in
+    Variation.
     """
 
     name: str
@@ -56,6 +60,8 @@ class Step:
     inputs: tuple[StepInput, ...]
     outputs: tuple[str, ...]
     root: str = "tools"
+    unvaried: tuple[tuple[str, str], ...] = ()
+    user_namespaces: bool = False
 
 
 @dataclass(frozen=True)

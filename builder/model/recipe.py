@@ -1,20 +1,40 @@
 """The recipe: what people write to say what an image is made of.
 
-`parse_recipe` is the only way from text to a Recipe; the format is `schemas/recipe-v1.json`.
+`parse_recipe` is the only way from text to a Recipe; the format is `schemas/recipe-v1.json`. What it says about each
+component is in `components.py`, what no schema can say about it is checked by `recipe_rules.py`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from string import Formatter
 from typing import Any
 
 from builder.errors import DocumentError
+from builder.model.components import (
+    PROD,
+    AppImageSpec,
+    DiskImageSpec,
+    FirmwarePrebuilt,
+    FirmwareSource,
+    FirmwareSpec,
+    FlavourSpec,
+    GuestOsSpec,
+    InitrdSpec,
+    KernelPrebuilt,
+    KernelSource,
+    KernelSpec,
+    Prebuilt,
+    RootSpec,
+    frozen,
+    parse_components,
+    parse_flavour,
+    parse_root,
+)
 from builder.model.digest import sha256_hex
+from builder.model.recipe_rules import check_recipe
 from builder.model.size import parse_size
-from builder.model.variation import AXES
 
 SCHEMA = "tdx-builder/recipe/v1"
 FILE_NAME = "recipe.yaml"
-PLACEHOLDERS = ("root_hash", "root_size")
 
 
 @dataclass(frozen=True)
@@ -22,58 +42,33 @@ class Archive:
     """One package archive: a name for its mirror, and the suites apt may resolve from.
 
     apt's rules choose between suites: the highest version of those that are not NotAutomatic (backports); where two
-    have the same version, the one listed first.
+    have the same version, the one listed first. Only source packages come from `source_suites`. `root_suites` are
+    further suites of this archive that roots name for themselves: only those roots come from there.
     """
 
     name: str
     suites: tuple[str, ...]
     components: tuple[str, ...]
+    source_suites: tuple[str, ...] = ()
+    root_suites: tuple[str, ...] = ()
+
+    @property
+    def every_suite(self) -> tuple[str, ...]:
+        """All suites of this archive that something may come from, each once."""
+        return tuple(dict.fromkeys((*self.suites, *self.root_suites, *self.source_suites)))
 
 
 @dataclass(frozen=True)
-class FirmwareSpec:
-    """A firmware file taken out of a package, and the edk2 release it was built from (`measurement.md` 5.1)."""
+class PackageGroup:
+    """What is resolved together and by itself: requests such as `name`, `name=version` or `name/suite`.
 
-    packages: tuple[str, ...]
-    file: str
-    edk2: str
+    `suites` are the only ones it comes from, if there are any. With `source` the requests are `NAME=VERSION` of source
+    packages, and their orig tarballs are wanted.
+    """
 
-
-@dataclass(frozen=True)
-class KernelSpec:
-    """A kernel image taken out of a package."""
-
-    packages: tuple[str, ...]
-    file: str
-
-
-@dataclass(frozen=True)
-class InitrdSpec:
-    """An initrd: programs with the libraries they need, kernel modules, and the recipe's own files."""
-
-    packages: tuple[str, ...]
-    programs: tuple[str, ...]
-    modules: tuple[str, ...]
-    files: str
-
-
-@dataclass(frozen=True)
-class GuestOsSpec:
-    """A root file system: unpacked packages and the recipe's own files, as squashfs with a dm-verity tree."""
-
-    packages: tuple[str, ...]
-    files: str
-    exclude: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class AppImageSpec:
-    """An OCI image with one layer: unpacked packages and the recipe's own files."""
-
-    packages: tuple[str, ...]
-    files: str
-    programs: tuple[str, ...]
-    entrypoint: tuple[str, ...]
+    requests: tuple[str, ...]
+    suites: tuple[str, ...] = ()
+    source: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,123 +101,162 @@ class MeasureSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A parsed recipe. `digest` is the SHA-256 of its bytes; `command_line` holds `{root_hash}`.
+    """A parsed recipe in one of its flavours. `digest` is the SHA-256 of its bytes; `command_line`, which holds
+    `{root_hash}`, is that of the flavour.
 
-    `ready_text` is what the guest says on its serial port once it works; None if the recipe does not say.
+    `ready_text` is what the guest says on its serial port once it works; None if the recipe does not say. Groups, file
+    trees and files are those of all flavours, so that one lock does for all of them.
     """
 
     image: str
     version: str
     source_date_epoch: int
     archives: tuple[Archive, ...]
-    tools: tuple[str, ...]
-    vmm_tools: tuple[str, ...]
+    roots: Mapping[str, RootSpec]
     firmware: FirmwareSpec
     kernel: KernelSpec
     initrd: InitrdSpec
     guest_os: GuestOsSpec
     app_image: AppImageSpec
+    disk_image: DiskImageSpec | None
     command_line: str
     required_axes: tuple[str, ...]
     measure: MeasureSpec
     ready_text: str | None
+    flavour: str
+    flavours: Mapping[str, FlavourSpec]
     digest: str
 
-    def package_groups(self) -> dict[str, tuple[str, ...]]:
-        """Every group that is resolved on its own, by name: the two pinned roots and the five components."""
+    @property
+    def release_version(self) -> str:
+        """The version that this flavour is published as: `0.1.0`, or `0.1.0-dev`."""
+        return self.version if self.flavour == PROD else f"{self.version}-{self.flavour}"
+
+    @property
+    def guest_os_group(self) -> str:
+        """The group of packages that the guest OS of this flavour is made from."""
+        return "components.guest_os" if self.flavour == PROD else f"flavours.{self.flavour}"
+
+    @property
+    def guest_os_trees(self) -> tuple[str, ...]:
+        """The recipe's own trees of this flavour's guest OS, each laid over the one before."""
+        overlay = None if self.flavour == PROD else self.flavours[self.flavour].files
+        return tuple(tree for tree in (self.guest_os.files, overlay) if tree is not None)
+
+    def package_groups(self) -> dict[str, PackageGroup]:
+        """Every group by name: `roots.NAME`, `components.NAME`, `flavours.NAME` and `sources.NAME`.
+
+        The group of a flavour is the whole guest OS: its packages and the flavour's, resolved together.
+        """
         return {
-            "roots.tools": self.tools,
-            "roots.vmm": self.vmm_tools,
-            "components.firmware": self.firmware.packages,
-            "components.kernel": self.kernel.packages,
-            "components.initrd": self.initrd.packages,
-            "components.app_image": self.app_image.packages,
-            "components.guest_os": self.guest_os.packages,
+            **{f"roots.{name}": PackageGroup(root.packages, root.suites) for name, root in self.roots.items()},
+            **self._component_groups(),
+            **{
+                f"flavours.{name}": PackageGroup(tuple(dict.fromkeys((*self.guest_os.packages, *flavour.packages))))
+                for name, flavour in self.flavours.items()
+            },
         }
 
+    def _component_groups(self) -> dict[str, PackageGroup]:
+        groups = {}
+        for name in ("firmware", "kernel", "initrd", "app_image", "guest_os", "disk_image"):
+            spec = getattr(self, name)
+            if isinstance(spec, FirmwareSource | KernelSource):
+                groups[f"sources.{name}"] = PackageGroup((spec.source,), source=True)
+            elif hasattr(spec, "packages"):
+                groups[f"components.{name}"] = PackageGroup(spec.packages)
+        return groups
+
+    def prebuilt_files(self) -> dict[str, Prebuilt]:
+        """The components that are prebuilt, by name."""
+        found = {}
+        if isinstance(self.firmware, FirmwarePrebuilt):
+            found["firmware"] = self.firmware.prebuilt
+        if isinstance(self.kernel, KernelPrebuilt):
+            found["kernel"] = self.kernel.prebuilt
+        return found
+
     def file_trees(self) -> tuple[str, ...]:
-        """The recipe's own directories, relative to it, whose files are inputs of the build."""
-        return (self.initrd.files, self.app_image.files, self.guest_os.files)
+        """The recipe's own directories, relative to it, whose files are inputs of the build; those of all flavours."""
+        trees = [self.initrd.files, self.app_image.files, self.guest_os.files, self.guest_os.mkosi]
+        if isinstance(self.firmware, FirmwareSource):
+            trees.append(self.firmware.files)
+        if isinstance(self.kernel, KernelSource):
+            trees.append(self.kernel.patches)
+        trees += [flavour.files for flavour in self.flavours.values()]
+        return tuple(dict.fromkeys(tree for tree in trees if tree is not None))
+
+    def single_files(self) -> tuple[str, ...]:
+        """The recipe's own files, relative to it, that it names one by one."""
+        files = [self.app_image.compose, *(prebuilt.path for prebuilt in self.prebuilt_files().values())]
+        if isinstance(self.kernel, KernelSource):
+            files += [*self.kernel.config, self.kernel.required]
+        return tuple(dict.fromkeys(file for file in files if file is not None))
 
 
-def parse_recipe(data: bytes, *, what: str) -> Recipe:
-    """Parse and check a recipe; DocumentError names the field, the value found and the value wanted."""
+def parse_recipe(data: bytes, *, what: str, flavour: str = PROD) -> Recipe:
+    """Parse and check a recipe, and choose one of its flavours.
+
+    DocumentError names the field, the value found and the value wanted, or the flavours that there are.
+    """
     from builder.encoding.schema import coerce  # both load a YAML parser, which no VmmSpec needs
     from builder.encoding.strict_yaml import parse_yaml
 
     document = coerce(parse_yaml(data, what=what), schema_name="recipe-v1", what=what)
-    components = document["components"]
+    roots = {name: parse_root(entry) for name, entry in sorted(document["roots"].items())}
     recipe = Recipe(
         image=document["image"],
         version=document["version"],
         source_date_epoch=document["source_date_epoch"],
-        archives=tuple(_archive(name, entry) for name, entry in sorted(document["archives"].items())),
-        tools=tuple(document["roots"]["tools"]),
-        vmm_tools=tuple(document["roots"]["vmm"]),
-        firmware=FirmwareSpec(**_frozen(components["firmware"])),
-        kernel=KernelSpec(**_frozen(components["kernel"])),
-        initrd=InitrdSpec(**_frozen(components["initrd"])),
-        guest_os=GuestOsSpec(**_frozen({"exclude": [], **components["guest_os"]})),
-        app_image=AppImageSpec(**_frozen(components["app_image"])),
+        archives=_archives(document["archives"], roots, what),
+        roots=roots,
+        **vars(parse_components(document["components"])),
         command_line=document["command_line"],
         required_axes=tuple(document["legs"]["require"]),
         measure=_measure(document["measure"], what),
         ready_text=document.get("rehearse", {}).get("until"),
+        flavour=PROD,
+        flavours={name: parse_flavour(entry) for name, entry in sorted(document.get("flavours", {}).items())},
         digest=sha256_hex(data),
     )
-    _check(recipe, what)
-    return recipe
+    check_recipe(recipe, what)
+    return _in_flavour(recipe, flavour, what)
 
 
-def _archive(name: str, entry: dict[str, Any]) -> Archive:
-    return Archive(name, tuple(entry["suites"]), tuple(entry["components"]))
+def _in_flavour(recipe: Recipe, name: str, what: str) -> Recipe:
+    if name == PROD:
+        return recipe
+    if name not in recipe.flavours:
+        known = ", ".join((PROD, *recipe.flavours))
+        raise DocumentError(f"{what}: no flavour {name!r}", hint=f"flavours of this recipe: {known}")
+    command_line = recipe.flavours[name].command_line
+    return replace(recipe, flavour=name, command_line=command_line or recipe.command_line)
 
 
-def _frozen(entry: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()}
+def _archives(entries: dict[str, Any], roots: Mapping[str, RootSpec], what: str) -> tuple[Archive, ...]:
+    archives = {name: Archive(name=name, **frozen(entry)) for name, entry in sorted(entries.items())}
+    for root, spec in roots.items():
+        for suite in spec.suites:
+            archive = _archive_of(suite, archives, f"{what}: $.roots.{root}.suites")
+            if suite not in archive.suites + archive.root_suites:
+                archives[archive.name] = replace(archive, root_suites=(*archive.root_suites, suite))
+    return tuple(archives.values())
+
+
+def _archive_of(suite: str, archives: Mapping[str, Archive], what: str) -> Archive:
+    """The archive that lists a suite, or the only one there is."""
+    listing = [archive for archive in archives.values() if suite in archive.every_suite] or list(archives.values())
+    if len(listing) != 1:
+        names = ", ".join(archive.name for archive in listing)
+        raise DocumentError(f"{what}: {suite!r} could be of any of the archives {names}", hint="list it in one of them")
+    return listing[0]
 
 
 def _measure(entry: dict[str, Any], what: str) -> MeasureSpec:
-    vmm = VmmSpec(**_frozen(entry["vmm"]))
+    vmm = VmmSpec(**frozen(entry["vmm"]))
     if vmm.pci_hole64 is not None:
         vmm = replace(vmm, pci_hole64=parse_size(entry["vmm"]["pci_hole64"], what=f"{what}: $.measure.vmm.pci_hole64"))
     memory = tuple(
         parse_size(text, what=f"{what}: $.measure.memory[{index}]") for index, text in enumerate(entry["memory"])
     )
     return MeasureSpec(vmm, tuple(entry["vcpus"]), memory)
-
-
-def _check(recipe: Recipe, what: str) -> None:
-    unknown = [axis for axis in recipe.required_axes if axis not in AXES]
-    if unknown:
-        raise DocumentError(
-            f"{what}: $.legs.require: unknown axis {unknown[0]!r}", hint=f"known axes: {', '.join(AXES)}"
-        )
-    _check_command_line(recipe.command_line, what)
-    _check_ready_text(recipe, what)
-
-
-def _check_command_line(text: str, what: str) -> None:
-    """Only the bare names: `str.format` would follow attributes, indexes, conversions and specifications as well."""
-    try:
-        fields = [field for field in Formatter().parse(text) if field[1] is not None]
-    except ValueError as error:
-        raise DocumentError(f"{what}: $.command_line: {text!r}: {error}", hint="write a brace twice") from error
-    if any(name not in PLACEHOLDERS or spec or conversion for _, name, spec, conversion in fields):
-        raise DocumentError(
-            f"{what}: $.command_line: {text!r} has a placeholder other than {{root_hash}} and {{root_size}}"
-        )
-    if not any(name == "root_hash" for _, name, _, _ in fields):
-        raise DocumentError(
-            f"{what}: $.command_line: has no {{root_hash}}, so the root file system would not be measured"
-        )
-
-
-def _check_ready_text(recipe: Recipe, what: str) -> None:
-    """Linux says its command line on the console long before anything works."""
-    written = recipe.command_line.format(**{name: f"{{{name}}}" for name in PLACEHOLDERS})
-    if recipe.ready_text is not None and recipe.ready_text in written:
-        raise DocumentError(
-            f"{what}: $.rehearse.until: {recipe.ready_text!r} is in the command line, which the kernel says by itself",
-            hint="wait for a text that only the working guest says",
-        )

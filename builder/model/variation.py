@@ -3,8 +3,10 @@
 The axis names are those of reprotest where it has one.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from builder.errors import DocumentError
 
 # axis -> code of `determinism.md` 4.1 and 4.2
 AXES: Mapping[str, str] = {
@@ -28,7 +30,11 @@ AXES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Variation:
-    """Everything one leg sets on purpose. Paths are inside the sandbox; `time_offset_days` is relative to the clock."""
+    """Everything one leg sets on purpose. Paths are inside the sandbox; `time_offset_days` is relative to the clock.
+
+    With `user_namespaces` programs in the leg may start user namespaces of their own, which takes a capability there
+    if the leg's user is root.
+    """
 
     name: str
     build_path: str
@@ -46,6 +52,7 @@ class Variation:
     old_kernel_release: bool
     aslr: bool
     environment: Mapping[str, str] = field(default_factory=dict)
+    user_namespaces: bool = False
 
 
 VARIATION_A = Variation(
@@ -84,5 +91,15 @@ VARIATION_B = Variation(
     aslr=False,
     environment={"CAPTURED_BY": "leg b", "COLUMNS": "213", "MAKEFLAGS": "-j1"},
 )
+
+
+def without_axes(variation: Variation, axes: Iterable[str]) -> Variation:
+    """The variation with these axes left alone; DocumentError for one that a step cannot opt out of."""
+    for axis in axes:
+        if axis != "kernel":
+            raise DocumentError(f"axis {axis!r}: no step can opt out of it, only of 'kernel'")
+        variation = replace(variation, old_kernel_release=False)
+    return variation
+
 
 VARIATIONS: Mapping[str, Variation] = {"a": VARIATION_A, "b": VARIATION_B}

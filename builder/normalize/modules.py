@@ -25,7 +25,8 @@ def module_members(tree: Tree, names: Iterable[str], *, what: str) -> tuple[Memb
     """The modules `names` and all that they depend on, uncompressed, each after the ones it needs.
 
     `-` and `_` are the same in a module's name. A module that is built into the kernel is left out. DocumentError for
-    a name that is neither. Aliases and the choices of modprobe.d are not known here.
+    a name that is neither. Aliases and the choices of modprobe.d are not known here: what a module asks for by an
+    alias, softly, is the caller's to name, unless the kernel has it built in.
     """
     available = _Modules(tree, what)
     ordered: dict[str, Member] = {}
@@ -41,19 +42,21 @@ def _insert(available: "_Modules", name: str, ordered: dict[str, Member], above:
     if name in above:
         raise DocumentError(f"kernel modules need each other in a circle: {' -> '.join((*above, name))}")
     module = available.module(name, above)
-    for needed in _needs(module):
+    for needed in _needs(module, available):
         _insert(available, needed, ordered, (*above, name))
     ordered[name] = module
 
 
-def _needs(module: Member) -> list[str]:
-    """`depends` is what the module links to; `softdep: pre` is what it asks to find loaded."""
+def _needs(module: Member, available: "_Modules") -> list[str]:
+    """`depends` is what the module links to; `softdep: pre` is what it asks to find loaded, if that is a module's name
+    and not an alias, such as `crc32c`. modprobe goes on without a soft dependency too."""
     needed: list[str] = []
     for field, value in module_information(module.read(), what=module.path):
         if field == "depends":
             needed += [name for name in value.split(",") if name]
         elif field == "softdep" and value.startswith("pre:"):
-            needed += value.removeprefix("pre:").partition("post:")[0].split()
+            asked = value.removeprefix("pre:").partition("post:")[0].split()
+            needed += [name for name in asked if available.has(name)]
     return needed
 
 
@@ -81,6 +84,10 @@ class _Modules:
         if not member.path.endswith(".xz"):
             return member
         return file_member(member.path.removesuffix(".xz"), _uncompressed(member))
+
+    def has(self, name: str) -> bool:
+        """Whether there is a module of this name."""
+        return _normal(name) in self._files
 
     def _add(self, member: Member) -> None:
         known = self._files.setdefault(_module_name(member.path), member)

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Iterator
 
 from builder.errors import DocumentError
 from builder.normalize.elf import interpreter, needed_libraries
-from builder.normalize.tree import Member, Tree
+from builder.normalize.tree import Kind, Member, Tree
 
 # where the loader of Debian's amd64 looks without configuration or cache
 LIBRARY_DIRECTORIES = ("usr/lib/x86_64-linux-gnu", "usr/lib")
+LIBRARY_ROOT = "usr/lib"
+ELF_MAGIC = b"\x7fELF"
 
 
 def program_members(tree: Tree, programs: Iterable[str], *, what: str) -> tuple[Member, ...]:
@@ -24,6 +26,32 @@ def program_members(tree: Tree, programs: Iterable[str], *, what: str) -> tuple[
             waiting += _loads(tree, members[-1], what)
         found |= {member.path: member for member in members}
     return tuple(found[path] for path in sorted(found))
+
+
+def check_libraries(tree: Tree, *, what: str) -> None:
+    """DocumentError, naming the tree `what`, if a program or library of `tree` loads one that is nowhere in it.
+
+    A library is looked for by name in any directory: where a program of its own looks (RUNPATH) is not read. What is
+    opened while a program runs is not known here either.
+    """
+    names = {member.path.rpartition("/")[2] for member in tree.below(LIBRARY_ROOT)}
+    missing = {
+        f"{member.path} loads {name}"
+        for member in tree.below("usr")
+        if member.kind is Kind.FILE and _starts_as_elf(member)
+        for name in needed_libraries(member.read(), what=f"{what}: {member.path}")
+        if name not in names
+    }
+    if missing:
+        shown = "; ".join(sorted(missing)[:5])
+        raise DocumentError(
+            f"{what}: {shown}: no package has {'it' if len(missing) == 1 else 'them'} ({len(missing)} in all)",
+            hint="add the packages that ship them to the recipe, or exclude what loads them",
+        )
+
+
+def _starts_as_elf(member: Member) -> bool:
+    return next(iter(member.content), b"").startswith(ELF_MAGIC)
 
 
 def _loads(tree: Tree, member: Member, what: str) -> Iterator[str]:

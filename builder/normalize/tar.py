@@ -8,15 +8,19 @@ import tarfile
 from collections.abc import Iterable, Iterator
 
 from builder.errors import DocumentError
-from builder.normalize.tree import Kind, Member
+from builder.normalize.tree import Kind, Member, directory_member
 
 _TYPES = {Kind.FILE: tarfile.REGTYPE, Kind.DIRECTORY: tarfile.DIRTYPE, Kind.SYMLINK: tarfile.SYMTYPE}
 
 
-def encode_tar(members: Iterable[Member], *, epoch: int) -> Iterator[bytes]:
-    """The archive in chunks: the members in the order given, each with the time `epoch` (seconds since 1970)."""
+def encode_tar(members: Iterable[Member], *, epoch: int, top: bool = False) -> Iterator[bytes]:
+    """The archive in chunks: the members in the order given, each with the time `epoch` (seconds since 1970).
+
+    With `top` there is a member for the top directory before them, root's with mode 0755: mkfs.erofs has no option for
+    it and makes it 0777 unless the archive says otherwise.
+    """
     written = 0
-    for member in members:
+    for member in (*((directory_member("./"),) if top else ()), *members):
         for chunk in _member(member, epoch):
             written += len(chunk)
             yield chunk

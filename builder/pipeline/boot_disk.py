@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.errors import DocumentError
+from builder.errors import DocumentError, MissingError
 from builder.measure.boot.gpt import EFI_SYSTEM_PARTITION, SECTOR_SIZES, Gpt, encode_gpt_event, parse_gpt
 from builder.measure.boot.program import Loader, loader_of
 from builder.model.launch_profile import DiskFiles
@@ -26,6 +26,7 @@ _XBOOTLDR = uuid.UUID("bc13c2ff-59e6-4262-a352-b275fd6f7172")
 _NAME_UKI = "name the one that is started with --uki-path"
 
 EspOpener = Callable[[Path, int], EspReader]
+DiskReader = Callable[[str], "BootDiskFiles"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,19 @@ def read_boot_disk(image: Path, open_esp: EspOpener, *, uki_path: str | None = N
     if loader is None:
         raise DocumentError(f"{image}: no {LOADER} on its EFI system partition: firmware has nothing to start")
     return BootDiskFiles(loader, _disk_files(gpt, esp, loader_of(loader), uki_path))
+
+
+def disk_reader(directory: Path, open_esp: EspOpener | None) -> DiskReader:
+    """Reads disk images of a directory by name. Without `open_esp` that is MissingError."""
+
+    def read(name: str) -> BootDiskFiles:
+        if open_esp is None:
+            raise MissingError(
+                f"{directory / name}: nothing here reads EFI system partitions", hint="give an EspOpener"
+            )
+        return read_boot_disk(directory / name, open_esp)
+
+    return read
 
 
 def _disk_files(gpt: Gpt, esp: EspReader, loader: Loader, uki_path: str | None) -> DiskFiles:

@@ -1,7 +1,8 @@
 """`fetch` and `export-inputs`: the locked inputs into the store, from the network or from an input archive, and back.
 
-An input archive holds lock.json, recipe.yaml, `sources/SHA256` and `packages/SHA256`, in this order and sorted by
-digest: everything a release is rebuilt from without a network, and the same bytes for the same lock.
+An input archive holds lock.json, recipe.yaml, `sources/SHA256` (the recipe's own files), `packages/SHA256` (with the
+orig tarballs) and `files/SHA256` (prebuilt), in this order and sorted by digest: everything a release is rebuilt from
+without a network, and the same bytes for the same lock.
 """
 
 import shutil
@@ -13,7 +14,8 @@ from builder.model import lock as lock_file
 from builder.model import recipe as recipe_file
 from builder.model.digest import sha256_hex
 from builder.model.location import Locations
-from builder.model.lock import Lock, LockedSource, encode_lock, package_differences, parse_lock
+from builder.model.lock import Lock, LockedSource, encode_lock, parse_lock
+from builder.model.lock_differences import package_differences
 from builder.ports import ArchiveMember, ArtifactStore, Fetcher, InputReader, InputWriter, Progress, RemoteFile
 
 _LOCK_LIMIT = 1 << 26
@@ -32,11 +34,15 @@ class ImportedInputs:
 def fetch_inputs(
     lock: Lock, *, store: ArtifactStore, fetcher: Fetcher, locations: Locations, progress: Progress
 ) -> int:
-    """Fetch the packages that the store lacks; gives their number. FetchError names every one that cannot be had."""
+    """Fetch the packages, sources and prebuilt files that the store lacks; gives their number.
+
+    FetchError names every one that cannot be had.
+    """
     files = [
         RemoteFile(name=package.key, size=package.size, sha256=package.sha256, urls=locations.urls(package))
         for package in lock.packages.values()
     ]
+    files += [RemoteFile(each.key, each.size, each.sha256, (each.url,)) for each in lock.files.values()]
     try:
         return fetcher.fetch(files, store, progress)
     except FetchError as error:
@@ -45,11 +51,11 @@ def fetch_inputs(
 
 
 def require_inputs(lock: Lock, store: ArtifactStore) -> None:
-    """For --offline: FetchError naming every package that the store lacks."""
-    missing = [package for package in lock.packages.values() if store.path(package.sha256) is None]
+    """For --offline: FetchError naming every package, source and prebuilt file that the store lacks."""
+    missing = [item for item in lock.downloads if store.path(item.sha256) is None]
     if missing:
-        listed = "".join(f"\n  {package.key} sha256:{package.sha256}" for package in missing)
-        raise FetchError(f"{len(missing)} packages are not in the store:{listed}", hint=_OFFLINE_HINT)
+        listed = "".join(f"\n  {item.key} sha256:{item.sha256}" for item in missing)
+        raise FetchError(f"{len(missing)} inputs are not in the store:{listed}", hint=_OFFLINE_HINT)
 
 
 def export_inputs(directory: Path, lock: Lock, *, store: ArtifactStore, archive: Path, write: InputWriter) -> int:
@@ -130,12 +136,14 @@ def _documents(directory: Path, lock: Lock) -> list[ArchiveMember]:
 
 
 def _objects(lock: Lock) -> list[ArchiveMember]:
-    """Sources and packages, sorted by digest within each; two files with the same bytes are one member."""
+    """Own files, packages with orig tarballs, and prebuilt files, sorted by digest within each; two files with the
+    same bytes are one member."""
     sources = {(f"sources/{source.sha256}", source.size, source.sha256) for source in lock.sources.values()}
     packages = {(f"packages/{package.sha256}", package.size, package.sha256) for package in lock.packages.values()}
+    files = {(f"files/{file.sha256}", file.size, file.sha256) for file in lock.files.values()}
     return [
         ArchiveMember(name, size, sha256, None)
-        for members in (sources, packages)
+        for members in (sources, packages, files)
         for name, size, sha256 in sorted(members)
     ]
 

@@ -1,7 +1,9 @@
 """Files by path: read whole, or hashed piece by piece."""
 
+import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 from builder.errors import DocumentError
@@ -9,6 +11,7 @@ from builder.errors import DocumentError
 MAX_DOCUMENT = 1 << 30  # more than any firmware, kernel, initrd or manifest has
 
 _CHUNK = 1 << 20
+_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
 
 
 def read_document(path: Path) -> bytes:
@@ -35,6 +38,16 @@ def hash_file(path: Path) -> tuple[str, int]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return digest.hexdigest(), file.tell()
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Show the file `source` under a second name; a copy of it where that is on another file system."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        shutil.copy2(source, target)
 
 
 def _too_large(path: Path) -> DocumentError:

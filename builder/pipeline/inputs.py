@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import DocumentError, MissingError
+from builder.model.components import PROD
 from builder.model.digest import sha256_hex
 from builder.model.lock import FILE_NAME as LOCK
-from builder.model.lock import Lock, LockedSource, check_fresh, parse_lock
+from builder.model.lock import Lock, LockedSource, parse_lock
+from builder.model.lock_differences import check_fresh
 from builder.model.recipe import FILE_NAME as RECIPE
 from builder.model.recipe import Recipe, parse_recipe
 from builder.pipeline.files import read_document
@@ -30,10 +32,10 @@ class RecipeDirectory:
     lock_sha256: str
 
 
-def load_recipe(directory: Path) -> Recipe:
+def load_recipe(directory: Path, *, flavour: str = PROD) -> Recipe:
     """The recipe in `directory`, which may also be the path of the recipe file itself."""
     path = recipe_path(directory)
-    return parse_recipe(read_document(path), what=str(path))
+    return parse_recipe(read_document(path), what=str(path), flavour=flavour)
 
 
 def recipe_path(directory: Path) -> Path:
@@ -44,10 +46,12 @@ def recipe_path(directory: Path) -> Path:
     return path
 
 
-def load_locked_recipe(directory: Path) -> RecipeDirectory:
-    """Recipe and lock, parsed, with the lock checked against the recipe and its files; DocumentError if stale."""
+def load_locked_recipe(directory: Path, *, flavour: str = PROD) -> RecipeDirectory:
+    """Recipe and lock, parsed, with the lock checked against the recipe and its files; DocumentError if stale.
+
+    The lock is that of all flavours."""
     path = recipe_path(directory)
-    recipe = parse_recipe(read_document(path), what=str(path))
+    recipe = load_recipe(path, flavour=flavour)
     lock_path = path.parent / LOCK
     if not lock_path.is_file():
         raise DocumentError(f"{lock_path}: missing", hint=f"run `tdx-builder lock {directory}`")
@@ -107,9 +111,9 @@ class BuildInputs:
         return path
 
     def _describe(self, sha256: str) -> str:
-        for package in self.lock.packages.values():
-            if package.sha256 == sha256:
-                return package.key
+        for item in self.lock.downloads:
+            if item.sha256 == sha256:
+                return item.key
         return "a file of the recipe"
 
     def _store_source(self, source: LockedSource) -> None:

@@ -28,6 +28,13 @@ class Leg:
         """Where the artefact `name` lies."""
         return self.directory / ARTIFACTS / name
 
+    def checked_path(self, name: str) -> Path:
+        """The same, of an artefact too large to be read whole; BytesDifferError unless its bytes are what the record
+        lists, now that it is used."""
+        listed = self.record.artifact(name)
+        _check_artifact(self, name, listed.sha256 if listed else "no artefact of this name")
+        return self.artifact_path(name)
+
     def read_artifact(self, name: str) -> bytes:
         """The artefact `name`, whole; BytesDifferError unless it is what the record lists, now that it is used."""
         data = read_document(self.artifact_path(name))
@@ -70,13 +77,24 @@ def require_planned(leg: Leg, plan: BuildPlan, plan_sha256: str) -> None:
             )
 
 
-def reusable_leg(directory: Path, plan_sha256: str, engine: str) -> Leg | None:
-    """The leg in `directory` if this engine built it by this plan and every artefact is intact: nothing to do."""
+def require_uncached(leg: Leg) -> None:
+    """NotProvenError if steps of a leg did not run in its build: what the step cache gave proves nothing about them."""
+    if leg.record.cached_steps:
+        raise NotProvenError(
+            f"{leg.directory}: outputs of its steps {', '.join(leg.record.cached_steps)} came from the step cache, and "
+            f"a release needs legs that ran every step",
+            hint="build the leg with --cold",
+        )
+
+
+def reusable_leg(directory: Path, plan_sha256: str, engine: str | None) -> Leg | None:
+    """The leg in `directory` if it was built by this plan, in this engine (None: in any), and every artefact is intact:
+    nothing to do."""
     try:
         leg = load_leg(directory)
     except (DocumentError, BytesDifferError):
         return None
-    same = leg.record.plan_sha256 == plan_sha256 and leg.record.build_info.engine == engine
+    same = leg.record.plan_sha256 == plan_sha256 and engine in (None, leg.record.build_info.engine)
     return leg if same else None
 
 

@@ -1,12 +1,11 @@
 """`lock`: resolve a recipe's packages and hash its own files into lock.json; `lock --check`: say whether that holds."""
 
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from builder.errors import DocumentError
-from builder.model.digest import sha256_hex
 from builder.model.lock import (
     FILE_NAME,
     Lock,
@@ -14,14 +13,18 @@ from builder.model.lock import (
     LockedSource,
     checked_source_path,
     encode_lock,
-    package_differences,
     parse_lock,
+)
+from builder.model.lock_differences import (
+    package_differences,
+    prebuilt_differences,
+    prebuilt_files,
     recipe_differences,
     same_inputs,
     stale_error,
 )
 from builder.model.recipe import Recipe
-from builder.pipeline.files import read_document
+from builder.pipeline.files import hash_file, read_document
 from builder.ports import ResolvedPackage, Resolver
 
 AtomicWriter = Callable[[Path, bytes], None]
@@ -44,7 +47,7 @@ def lock_recipe(directory: Path, recipe: Recipe, *, resolver: Resolver, write: A
     be locked and names that apt cannot satisfy, FetchError if the archive cannot be reached.
     """
     path = directory / FILE_NAME
-    sources = read_sources(directory, recipe)
+    sources = _checked_sources(directory, recipe)
     lock = _resolved_lock(recipe, sources, resolver)
     former = _former_lock(path)
     if former is not None and same_inputs(former, lock):
@@ -60,7 +63,7 @@ def check_lock(directory: Path, recipe: Recipe, *, resolver: Resolver) -> Lock:
     """The lock of `directory`, if locking again would pin the same inputs; DocumentError names each difference."""
     path = directory / FILE_NAME
     lock = parse_lock(read_document(path), what=str(path))
-    sources = read_sources(directory, recipe)
+    sources = _checked_sources(directory, recipe)
     resolved = _resolved_lock(recipe, sources, resolver)
     if not same_inputs(lock, resolved):
         differences = _differences(lock, resolved, recipe=recipe, sources=sources)
@@ -69,16 +72,26 @@ def check_lock(directory: Path, recipe: Recipe, *, resolver: Resolver) -> Lock:
 
 
 def read_sources(directory: Path, recipe: Recipe) -> dict[str, LockedSource]:
-    """The files below the recipe's file trees, by path relative to `directory`.
+    """The files below the recipe's file trees, and those that it names one by one, by path relative to `directory`.
 
-    DocumentError for a tree that is not there, anything but regular files and directories (links cannot be locked), and
-    a name that a lock cannot hold. Of a mode only the owner's executable bit counts; empty directories do not.
+    DocumentError for a tree or file that is not there, anything but regular files and directories (links cannot be
+    locked), and a name that a lock cannot hold. Of a mode only the owner's executable bit counts; empty directories do
+    not.
     """
     paths = {path for tree in recipe.file_trees() for path in _files_below(_tree(directory, tree))}
+    paths |= {_single_file(directory, name) for name in recipe.single_files()}
     sources = {}
     for path in sorted(paths):
         name = checked_source_path(path.relative_to(directory).as_posix())
         sources[name] = _source(path, name)
+    return sources
+
+
+def _checked_sources(directory: Path, recipe: Recipe) -> dict[str, LockedSource]:
+    """The same, with the prebuilt ones of the digest that the recipe says."""
+    sources = read_sources(directory, recipe)
+    for difference in prebuilt_differences(recipe, sources):
+        raise DocumentError(f"{directory}: {difference}", hint="a prebuilt file is pinned by the recipe itself")
     return sources
 
 
@@ -87,17 +100,28 @@ def _resolved_lock(recipe: Recipe, sources: Mapping[str, LockedSource], resolver
     resolution = resolver.resolve(requests)
     dates = resolution.suite_dates
     groups = {name: [_locked(package, dates) for package in resolution.groups[name]] for name in requests}
+    for name, packages in groups.items():
+        _check_distinct(name, packages)
     return Lock(
         image=recipe.image,
         version=recipe.version,
         recipe_sha256=recipe.digest,
         source_date_epoch=recipe.source_date_epoch,
-        archives={archive.name: {suite: dates[suite] for suite in archive.suites} for archive in recipe.archives},
+        archives={archive.name: {suite: dates[suite] for suite in archive.every_suite} for archive in recipe.archives},
         packages={package.key: package for packages in groups.values() for package in packages},
-        requests={name: tuple(sorted(packages)) for name, packages in requests.items()},
+        requests={name: tuple(sorted(group.requests)) for name, group in requests.items()},
         groups={name: tuple(sorted(package.key for package in packages)) for name, packages in groups.items()},
         sources=dict(sources),
+        files=prebuilt_files(recipe),
     )
+
+
+def _check_distinct(group: str, packages: Sequence[LockedPackage]) -> None:
+    """Two packages with one key would be one entry of the lock, and one of them not pinned."""
+    keys = [package.key for package in packages]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise DocumentError(f"{group}: {key} was resolved to {keys.count(key)} files, wanted one")
 
 
 def _locked(package: ResolvedPackage, dates: Mapping[str, str]) -> LockedPackage:
@@ -122,6 +146,15 @@ def _tree(directory: Path, tree: str) -> Path:
         path /= part
         if not stat.S_ISDIR(_mode(path)):
             raise DocumentError(f"{path}: wanted a directory with files of the recipe", hint="a link does not do")
+    return path
+
+
+def _single_file(directory: Path, name: str) -> Path:
+    """A regular file of the recipe, reached without a link."""
+    parent, _, last = name.rpartition("/")
+    path = _tree(directory, parent) / last
+    if not stat.S_ISREG(_mode(path)):
+        raise DocumentError(f"{path}: wanted a regular file of the recipe", hint="a link does not do")
     return path
 
 
@@ -151,10 +184,8 @@ def _mode(path: Path) -> int:
 
 
 def _source(path: Path, name: str) -> LockedSource:
-    data = read_document(path)
-    return LockedSource(
-        path=name,
-        executable=bool(_mode(path) & stat.S_IXUSR),
-        size=len(data),
-        sha256=sha256_hex(data),
-    )
+    try:
+        sha256, size = hash_file(path)
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read: {error.strerror}") from error
+    return LockedSource(path=name, executable=bool(_mode(path) & stat.S_IXUSR), size=size, sha256=sha256)

@@ -5,11 +5,14 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
+from builder.components.disk_image import COMPONENT as DISK_COMPONENT
+from builder.components.disk_image import DISK
 from builder.errors import DocumentError
 from builder.measure.acpi.blobs import AcpiBlobs
 from builder.measure.boot.direct import SMBIOS_EVENT
 from builder.measure.firmware.build import firmware_build
 from builder.measure.firmware.efi_variables import SecureBootKeys
+from builder.measure.images.uki import parse_uki
 from builder.measure.predict import Measurer
 from builder.measure.profile import launch_profiles
 from builder.model.event import PredictedEvent
@@ -17,6 +20,7 @@ from builder.model.launch_profile import BootFiles, LaunchProfile, SecureBootVar
 from builder.model.recipe import VmmSpec
 from builder.model.reference_values import AcpiDigests, Prediction, ReferenceValues
 from builder.pipeline.acpi import acpi_digests, generated_digests, given_digests, same_tables
+from builder.pipeline.boot_disk import DiskReader, EspOpener, disk_reader
 from builder.pipeline.files import read_document
 from builder.ports import AcpiReader, Progress
 
@@ -160,20 +164,41 @@ def _recomputed_acpi(profile: LaunchProfile, published: AcpiDigests | None) -> A
     return published
 
 
-def read_boot_files(artifacts: Path, names: Mapping[str, str]) -> BootFiles:
-    """Firmware, kernel, initrd and command line out of a directory of artefacts; `names` gives their file names by
-    component. DocumentError for one that cannot be read."""
-    return boot_files(lambda name: read_document(artifacts / name), names)
+def read_boot_files(artifacts: Path, names: Mapping[str, str], *, open_esp: EspOpener | None = None) -> BootFiles:
+    """Firmware, kernel, initrd and command line out of a directory of artefacts, or firmware and disk image where there
+    is one; `names` gives their file names by component. DocumentError for one that cannot be read, MissingError for a
+    disk image without `open_esp`."""
+    read_disk = disk_reader(artifacts, open_esp)
+    return boot_files(lambda name: read_document(artifacts / name), names, read_disk=read_disk)
 
 
-def boot_files(read: Callable[[str], bytes], names: Mapping[str, str]) -> BootFiles:
-    """The same by a function that reads the artefact of a name."""
+def boot_files(read: Callable[[str], bytes], names: Mapping[str, str], *, read_disk: DiskReader) -> BootFiles:
+    """The same by functions that read the artefact, or the disk image, of a name.
+
+    A TD that boots from a disk is given no kernel, initrd or command line besides: what is measured is what lies on it.
+    """
+    if DISK_COMPONENT in names:
+        found = read_disk(DISK)
+        return BootFiles(read(names["firmware"]), found.loader, None, "", found.disk)
     return BootFiles(
         firmware=read(names["firmware"]),
         kernel=read(names["kernel"]),
         initrd=read(names["initrd"]),
         command_line=parse_command_line(read(COMMAND_LINE), what=COMMAND_LINE),
     )
+
+
+def measured_command_line(files: BootFiles) -> str:
+    """The command line that these files make a guest measure: as it is given, or that of the UKI of a disk.
+
+    DocumentError for a disk whose loader is no UKI with a command line.
+    """
+    if files.disk is None:
+        return files.command_line
+    section = parse_uki(files.kernel).profile(0).get(".cmdline")
+    if section is None:
+        raise DocumentError("disk: its UKI has no command line")
+    return parse_command_line(section, what="disk: .cmdline of its UKI")
 
 
 def parse_command_line(data: bytes, *, what: str) -> str:

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.components.disk_image import COMPONENT as DISK_COMPONENT
+from builder.components.disk_image import DISK
 from builder.encoding.canonical_json import encode_readable
 from builder.errors import DocumentError, ExitStatus, NotProvenError, RegisterDiffersError
 from builder.measure.rehearsal import rehearsal_of
 from builder.model.launch_profile import BootFiles
 from builder.model.reference_values import Prediction, ReferenceValues
 from builder.model.rehearsal import Rehearsal, rehearsal_document
+from builder.pipeline.boot_disk import EspOpener, disk_reader
 from builder.pipeline.files import read_document
 from builder.pipeline.legs import ARTIFACTS, Leg
 from builder.pipeline.measure import COMMAND_LINE, parse_command_line
@@ -30,10 +33,11 @@ _TASK = "rehearsal"
 
 @dataclass(frozen=True)
 class BootPaths:
-    """The files of a direct boot, on disk, and the command line as the VMM gets it."""
+    """The files of a boot, on disk, and the command line as the VMM gets it; without a kernel a boot from `disk`, which
+    gets no initrd and no command line either."""
 
     firmware: Path
-    kernel: Path
+    kernel: Path | None
     initrd: Path | None
     disk: Path | None
     command_line: str
@@ -94,8 +98,8 @@ def rehearse_leg(leg: Leg, values: ReferenceValues, stage: Stage, progress: Prog
 def boot_paths(directory: Path, artifacts: Sequence[tuple[str, str]]) -> BootPaths:
     """What to boot out of a directory of artefacts, given as component and file name.
 
-    The disk is what the guest OS is besides the command line; a guest need not have one. DocumentError unless there is
-    one of each of the others.
+    A disk image is booted by itself. Otherwise the disk is what the guest OS is besides the command line; a guest need
+    not have one. DocumentError unless there is one of each of the others.
     """
 
     def path(component: str) -> Path | None:
@@ -105,14 +109,22 @@ def boot_paths(directory: Path, artifacts: Sequence[tuple[str, str]]) -> BootPat
         return directory / found[0] if found else None
 
     firmware, kernel = path("firmware"), path("kernel")
+    if firmware is not None and (DISK_COMPONENT, DISK) in artifacts:
+        return BootPaths(firmware, None, None, directory / DISK, "")
     if firmware is None or kernel is None:
         raise DocumentError(f"{directory}: no {'kernel' if firmware else 'firmware'} among the artefacts to boot")
     text = parse_command_line(read_document(directory / COMMAND_LINE), what=str(directory / COMMAND_LINE))
     return BootPaths(firmware, kernel, path("initrd"), path("guest_os"), text)
 
 
-def read_boot_paths(paths: BootPaths) -> BootFiles:
-    """The bytes of what is measured. DocumentError for a file that cannot be read."""
+def read_boot_paths(paths: BootPaths, *, open_esp: EspOpener | None = None) -> BootFiles:
+    """The bytes of what is measured. DocumentError for a file that cannot be read, MissingError for a boot from a disk
+    without `open_esp`."""
+    if paths.kernel is None:
+        if paths.disk is None:
+            raise DocumentError("nothing to boot: neither a kernel nor a disk", hint="give one of them")
+        found = disk_reader(paths.disk.parent, open_esp)(paths.disk.name)
+        return BootFiles(read_document(paths.firmware), found.loader, None, "", found.disk)
     return BootFiles(
         firmware=read_document(paths.firmware),
         kernel=read_document(paths.kernel),

@@ -24,8 +24,9 @@ from builder.model.build_info import AxisComparison
 from builder.model.comparison import Comparison, comparison_document
 from builder.model.reference_values import ReferenceValues, reference_values_document
 from builder.model.rehearsal import Rehearsal, rehearsal_record
+from builder.pipeline.files import link_or_copy
 from builder.pipeline.inputs import RecipeDirectory
-from builder.pipeline.legs import ARTIFACTS, Explain, Leg, compare, compare_variations
+from builder.pipeline.legs import ARTIFACTS, Explain, Leg, compare, compare_variations, require_uncached
 from builder.pipeline.measure import COMMAND_LINE, parse_command_line
 from builder.pipeline.rehearse import DIRECTORY, require_rehearsed
 from builder.verify.rehearsal import check_rehearsal
@@ -58,7 +59,7 @@ class LegsDifferError(BytesDifferError):
 
 def manifest_path(order: ReleaseOrder) -> Path:
     """Where the release is published: the path is its identity."""
-    return order.manifests / order.recipe.recipe.image / order.recipe.recipe.version / MANIFEST
+    return order.manifests / order.recipe.recipe.image / order.recipe.recipe.release_version / MANIFEST
 
 
 def require_unpublished(order: ReleaseOrder) -> None:
@@ -94,6 +95,8 @@ def release(
     """
     require_unpublished(order)
     a, b = legs
+    require_uncached(a)
+    require_uncached(b)
     (order.out / COMPARISON).unlink(missing_ok=True)  # of an earlier run, about other legs
     comparison = compare(a, b, explain)
     if not comparison.identical:
@@ -122,7 +125,8 @@ def _content(order: ReleaseOrder, leg: Leg, values: ReferenceValues) -> ReleaseC
     recipe = order.recipe.recipe
     return ReleaseContent(
         image=recipe.image,
-        version=recipe.version,
+        version=recipe.release_version,
+        flavour=recipe.flavour,
         recipe_sha256=recipe.digest,
         lock_sha256=order.recipe.lock_sha256,
         source_date_epoch=recipe.source_date_epoch,
@@ -138,7 +142,12 @@ def _run_record(
     return RunRecord(
         tool_version=__version__,
         plan_sha256=legs[0].record.plan_sha256,
-        provenance={leg.record.build_info.leg: leg_provenance(leg.record, order.recipe.lock) for leg in legs},
+        provenance={
+            leg.record.build_info.leg: leg_provenance(
+                leg.record, order.recipe.lock, flavour=order.recipe.recipe.flavour
+            )
+            for leg in legs
+        },
         required_axes=order.recipe.recipe.required_axes,
         axes=axes,
         rehearsal=rehearsal_record(rehearsal) if rehearsal is not None else None,
@@ -155,15 +164,8 @@ def show_artifacts(order: ReleaseOrder, leg: Leg) -> Path:
     shutil.rmtree(shown, ignore_errors=True)
     shown.mkdir(parents=True)
     for artifact in leg.record.artifacts:
-        _show(leg.artifact_path(artifact.name), shown / artifact.name)
+        link_or_copy(leg.artifact_path(artifact.name), shown / artifact.name)
     return shown
-
-
-def _show(artifact: Path, shown: Path) -> None:
-    try:
-        os.link(artifact, shown)
-    except OSError:  # a leg from elsewhere may lie on another file system
-        shutil.copy2(artifact, shown)
 
 
 def _publish(path: Path, data: bytes) -> Path:

@@ -17,10 +17,12 @@ from builder.attest.dsse import decode_envelope, encode_envelope
 from builder.errors import BuilderError, DocumentError, ExitStatus, VerificationError
 from builder.measure.explain.difference import first_difference
 from builder.model.check import Check, failed, not_asked, passed
+from builder.model.components import PROD
 from builder.model.reference_values import ReferenceValues
 from builder.pipeline.acpi import GENERATED
+from builder.pipeline.boot_disk import EspOpener
 from builder.pipeline.files import hash_file, read_document
-from builder.pipeline.measure import read_boot_files, recomputed_values
+from builder.pipeline.measure import measured_command_line, read_boot_files, recomputed_values
 from builder.verify.envelope import TrustedKey, verify_envelope
 from builder.verify.release import VerifiedRelease, verified_release
 
@@ -53,8 +55,11 @@ def owed(release: VerifiedRelease) -> tuple[str, ...]:
     )
 
 
-def verify_manifest(path: Path, keys: Sequence[TrustedKey], artifacts: Path | None) -> Verification:
-    """Verify the manifest at `path`, and with `artifacts` the directory that holds its files.
+def verify_manifest(
+    path: Path, keys: Sequence[TrustedKey], artifacts: Path | None, *, open_esp: EspOpener | None = None
+) -> Verification:
+    """Verify the manifest at `path`, and with `artifacts` the directory that holds its files; `open_esp` reads those of
+    a disk image, whose registers could not be recomputed without.
 
     DocumentError if the manifest cannot be read at all, or `artifacts` is no directory; everything else is an outcome.
     """
@@ -69,7 +74,7 @@ def verify_manifest(path: Path, keys: Sequence[TrustedKey], artifacts: Path | No
         checks.append(not_asked("artefacts", "name their directory with --artifacts"))
         checks.append(not_asked("registers", "are recomputed from the artefacts"))
     else:
-        checks += _verify_artifacts(artifacts, release)
+        checks += _verify_artifacts(artifacts, release, open_esp)
     return Verification(tuple(checks), release)
 
 
@@ -87,14 +92,19 @@ def _verify_document(path: Path, data: bytes, keys: Sequence[TrustedKey]) -> tup
         checks.append(
             passed(
                 name,
-                f"{release.image} {release.version}: {profiles} profiles, {events} events replayed; "
-                f"{_rehearsed(release)}",
+                f"{_named(release)}: {profiles} profiles, {events} events replayed; {_rehearsed(release)}",
             )
         )
     except BuilderError as error:
         status = error.status if error.status is ExitStatus.REGISTER_DIFFERS else ExitStatus.NOT_VERIFIED
         return None, [*checks, failed(name, error.message, status)]
     return release, checks
+
+
+def _named(release: VerifiedRelease) -> str:
+    """Image and version; a flavour that is not for production is said aloud."""
+    flavour = "" if release.flavour == PROD else f", flavour {release.flavour}, not for production"
+    return f"{release.image} {release.version}{flavour}"
 
 
 def _rehearsed(release: VerifiedRelease) -> str:
@@ -129,14 +139,14 @@ def _check_path(path: Path, release: VerifiedRelease) -> Check:
     return passed("path", wanted)
 
 
-def _verify_artifacts(directory: Path, release: VerifiedRelease) -> list[Check]:
+def _verify_artifacts(directory: Path, release: VerifiedRelease, open_esp: EspOpener | None) -> list[Check]:
     problems = [*_missing_or_altered(directory, release), *_unlisted(directory, release)]
     if problems:
         return [
             failed("artefacts", "; ".join(problems), ExitStatus.BYTES_DIFFER),
             failed("registers", "not recomputed: the artefacts are not the published ones", ExitStatus.NOT_PROVEN),
         ]
-    return [passed("artefacts", f"{len(release.artifacts)} files"), _check_registers(directory, release)]
+    return [passed("artefacts", f"{len(release.artifacts)} files"), _check_registers(directory, release, open_esp)]
 
 
 def _missing_or_altered(directory: Path, release: VerifiedRelease) -> list[str]:
@@ -159,12 +169,13 @@ def _unlisted(directory: Path, release: VerifiedRelease) -> list[str]:
     return [f"{name} is not in the manifest" for name in found if name not in names]
 
 
-def _check_registers(directory: Path, release: VerifiedRelease) -> Check:
+def _check_registers(directory: Path, release: VerifiedRelease, open_esp: EspOpener | None) -> Check:
     names = {artifact.component: artifact.name for artifact in release.artifacts}
     try:
-        files = read_boot_files(directory, names)
-        if files.command_line != release.command_line:
-            found = f"the command line is {files.command_line!r}, published is {release.command_line!r}"
+        files = read_boot_files(directory, names, open_esp=open_esp)
+        command_line = measured_command_line(files)
+        if command_line != release.command_line:
+            found = f"the command line is {command_line!r}, published is {release.command_line!r}"
             return failed("registers", found, ExitStatus.REGISTER_DIFFERS)
         computed = recomputed_values(files, release.values)
     except BuilderError as error:

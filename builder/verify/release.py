@@ -11,6 +11,7 @@ from builder.attest.release import PREDICATE_TYPE, release_digest
 from builder.encoding.schema import validate
 from builder.errors import VerificationError
 from builder.measure.predict import check_predictions
+from builder.model.components import PROD
 from builder.model.plan import Artifact
 from builder.model.reference_values import ReferenceValues, parse_reference_values
 from builder.verify.envelope import VerifiedStatement
@@ -26,6 +27,7 @@ class VerifiedRelease:
 
     image: str
     version: str
+    flavour: str
     digest: str
     command_line: str
     artifacts: tuple[Artifact, ...]
@@ -41,6 +43,7 @@ def verified_release(statement: VerifiedStatement, *, what: str) -> VerifiedRele
     validate(predicate, schema_name="release-v1", what=what)
     release = predicate["release"]
     artifacts = tuple(Artifact(**entry) for entry in release["artifacts"])
+    _check_flavour(release["flavour"], release["version"], what)
     _check_subjects(statement.subjects, artifacts, what)
     _check_components(artifacts, what)
     check_run(predicate, artifacts, what=what)
@@ -50,12 +53,19 @@ def verified_release(statement: VerifiedStatement, *, what: str) -> VerifiedRele
     return VerifiedRelease(
         image=release["image"],
         version=release["version"],
+        flavour=release["flavour"],
         digest=release_digest(predicate),
         command_line=release["command_line"],
         artifacts=artifacts,
         values=values,
         document=predicate,
     )
+
+
+def _check_flavour(flavour: str, version: str, what: str) -> None:
+    """The path of a manifest is its version: a `dev` release must not lie where `prod` is looked for."""
+    if flavour != PROD and not version.endswith(f"-{flavour}"):
+        raise VerificationError(f"{what}: version is {version!r} of the flavour {flavour!r}, wanted one in -{flavour}")
 
 
 def _check_subjects(subjects: Mapping[str, str], artifacts: tuple[Artifact, ...], what: str) -> None:

@@ -41,6 +41,7 @@ def _leg(predicate: Mapping[str, Any], name: str, artifacts: tuple[Artifact, ...
     release, plan = predicate["release"], predicate["run"]["plan"]["sha256"]
     try:
         details = predicate["run"]["legs"][name]["runDetails"]
+        flavour = predicate["run"]["legs"][name]["buildDefinition"]["externalParameters"]["flavour"]
         content = base64.b64decode(details["byproducts"][0]["content"], validate=True)
         invocation = details["metadata"]["invocationId"]
     except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -53,6 +54,8 @@ def _leg(predicate: Mapping[str, Any], name: str, artifacts: tuple[Artifact, ...
             f"{what}: it is called {info.leg} and its record has {found}, wanted {name} and {invocation}: what it was"
             " built from, saw or made is not what the manifest says elsewhere"
         )
+    if flavour != release["flavour"]:
+        raise VerificationError(f"{what}: flavour is {flavour!r}, the release says {release['flavour']!r}")
     return info
 
 
@@ -64,5 +67,6 @@ def _build_info(content: bytes, what: str) -> BuildInfo:
         **dict.fromkeys(("recipe_sha256", "lock_sha256", "plan_sha256"), "0" * 64),
         "build_info": parse_json(content, what=what),
         "artifacts": [stand_in],
+        "cached_steps": [],  # a leg that had any has another record, so its invocation id is not the one found here
     }
     return parse_leg_record(encode_readable(document), what=what).build_info

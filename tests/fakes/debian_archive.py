@@ -49,6 +49,29 @@ class Stanza:
         return "".join(f"{name}: {value}\n" for name, value in fields.items() if value)
 
 
+@dataclass(frozen=True)
+class SourceStanza:
+    """A source of an index: `files` are the names of its files, whose bytes are their names."""
+
+    name: str
+    version: str
+    files: tuple[str, ...]
+    directory: str = ""
+    binaries: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        lines = (f" {hashlib.sha256(file.encode()).hexdigest()} {len(file)} {file}" for file in self.files)
+        fields = {
+            "Package": self.name,
+            "Binary": ", ".join(self.binaries or (self.name,)),
+            "Version": self.version,
+            "Format": "3.0 (quilt)",
+            "Directory": self.directory or f"pool/main/{self.name[0]}/{self.name}",
+            "Checksums-Sha256": "\n" + "\n".join(lines),
+        }
+        return "".join(f"{name}: {value}\n" for name, value in fields.items())
+
+
 @dataclass
 class DebianArchive:
     """Publishes suites on a mirror below `/debian`."""
@@ -67,17 +90,29 @@ class DebianArchive:
     def url(self) -> str:
         return f"{self.mirror.url}/debian"
 
-    def publish(self, suite: str, stanzas: Iterable[Stanza], *, date: str = DATE, **fields: str) -> None:
+    def publish(
+        self,
+        suite: str,
+        stanzas: Iterable[Stanza],
+        *,
+        sources: Iterable[SourceStanza] = (),
+        date: str = DATE,
+        **fields: str,
+    ) -> None:
         """A suite with one component; `fields` are added to its Release file, with `_` for `-`."""
-        packages = "\n".join(stanza.text() for stanza in stanzas).encode()
+        indexes = {
+            "main/binary-amd64/Packages": "\n".join(stanza.text() for stanza in stanzas).encode(),
+            "main/source/Sources": "\n".join(stanza.text() for stanza in sources).encode(),
+        }
         index = f"/debian/dists/{suite}"
         lines = {"Origin": "Debian", "Label": "Debian", "Suite": suite, "Codename": suite, "Date": date}
         lines |= {"Architectures": "amd64", "Components": "main"}
         lines |= {name.replace("_", "-"): value for name, value in fields.items()}
         release = "".join(f"{name}: {value}\n" for name, value in lines.items())
-        digest = hashlib.sha256(packages).hexdigest()
-        release += f"SHA256:\n {digest} {len(packages)} main/binary-amd64/Packages\n"
-        self.mirror.files[f"{index}/main/binary-amd64/Packages"] = packages
+        release += "SHA256:\n"
+        for name, data in indexes.items():
+            release += f" {hashlib.sha256(data).hexdigest()} {len(data)} {name}\n"
+            self.mirror.files[f"{index}/{name}"] = data
         self.mirror.files[f"{index}/InRelease"] = self._gpg("--clearsign", data=release.encode())
 
     def _gpg(self, *arguments: str, data: bytes = b"") -> bytes:

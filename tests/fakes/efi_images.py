@@ -53,6 +53,13 @@ def stub_magic(version: str) -> Section:
     return Section(".sdmagic", b"#### LoaderInfo: systemd-stub " + version.encode() + b" ####\0")
 
 
+def efi_stub(*more: Section) -> bytes:
+    """A systemd-stub with room for more sections, which has nothing but its code and `more`."""
+    image = bytearray(pe_image([Section(".text", b"stub"), stub_magic("257.13-1~deb13u1"), *more]))
+    struct.pack_into("<II", image, OPTIONAL + 32, 4096, 512)  # alignment of sections in memory and in the file
+    return bytes(image)
+
+
 def uki(version: str = "257.13-1~deb13u1", *sections: Section, linux: bytes | None = None) -> bytes:
     """A UKI with a stub of this version, a kernel, and `sections`."""
     base = [Section(".text", b"stub"), stub_magic(version), Section(".linux", kernel() if linux is None else linux)]

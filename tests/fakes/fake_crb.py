@@ -10,7 +10,7 @@ START, BUFFER = 0x4C, 0x80
 
 
 class FakeCrb:
-    """A Channel of `builder.backends.qtest`. Commands are run when START is written, if access was asked for before."""
+    """A Channel of `emulator.qtest`. Commands are run when START is written, if access was asked for before."""
 
     def __init__(self, pcrs: dict[int, bytes]) -> None:
         self.pcrs = pcrs

@@ -61,7 +61,7 @@ def sample_lock(
         source_date_epoch=recipe.source_date_epoch,
         archives={"debian": {"bookworm": "2026-01-01T00:00:00Z"}},
         packages={package.key: package for package in packages.values()},
-        requests=recipe.package_groups(),
+        requests={name: group.requests for name, group in recipe.package_groups().items()},
         groups={group: tuple(packages[name].key for name in names) for group, names in groups.items()},
         sources={path: LockedSource(path, True, 1, _digest(path)) for path in sources},
     )

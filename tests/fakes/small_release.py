@@ -9,15 +9,12 @@ from builder.model.launch_profile import BootFiles
 from builder.model.plan import ArtifactSource, BuildPlan, Step
 from builder.model.recipe import VmmSpec
 from builder.model.reference_values import AcpiDigests, ReferenceValues
-from builder.model.variation import VARIATIONS, Variation
-from builder.pipeline.build import LegOrder, run_legs
-from builder.pipeline.legs import Leg
+from builder.model.variation import Variation
 from builder.pipeline.release import ReleaseOrder, release, show_artifacts
 from builder.verify.public_key import PublicKey
 from tests.fakes.boot_files import Firmware, bzimage
 from tests.fakes.fake_sandbox import FakeSandbox
-from tests.fakes.silent_progress import SilentProgress
-from tests.fakes.small_build import recipe_directory, small_job
+from tests.fakes.small_build import build_small, recipe_directory
 
 FILES = BootFiles(Firmware().encode(), bzimage(), b"initrd" * 1000, "console=ttyS0 root=abc size=4096")
 VMM = VmmSpec("qemu", "10.0.2", "q35,smm=off,pic=off", "host", ("serial",))
@@ -62,11 +59,7 @@ def small_values() -> ReferenceValues:
 def publish_small(path: Path, kind: KeyKind = KeyKind.ED25519) -> SmallRelease:
     """Build and publish it below `path`."""
     written = write_new_key(path / "release-test-key", kind)
-    job = small_job(path)
-    orders = tuple(LegOrder(FakeSandbox({"make-all": make_all}), VARIATIONS[n], path / "legs" / n) for n in "ab")
-    job = type(job)(PLAN, job.inputs, job.roots, job.programs, job.clock)
-    records = run_legs(job, orders, SilentProgress())
-    a, b = (Leg(order.directory, record) for order, record in zip(orders, records, strict=True))
+    a, b = build_small(path, FakeSandbox({"make-all": make_all}), PLAN)
     signer = load_signer(written.private)
     order = ReleaseOrder(recipe_directory(path), path / "out", path / "manifests", signer)
     published = release(

@@ -1,6 +1,7 @@
 """The quickstart's locked inputs, pinned roots and one real release, made once and shared by all test processes."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from builder.model.lock import Lock, parse_lock
 from builder.pipeline.fetch import fetch_inputs
 from tests.fakes.silent_progress import SilentProgress
 from tests.integration.debian import debian_files, debian_root, one_file
+from tests.integration.docker_daemon import RunningDaemon, docker_daemon
 from tests.integration.made_once import made_once
 
 RECIPE = Path(__file__).parents[2] / "recipes/quickstart"
+TINY_PACKAGES = {"coreutils", "dash", "libacl1", "libattr1", "libc6", "libgmp10", "libpcre2-8-0", "libselinux1"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,16 @@ def pinned_root(root_debs: list[Path], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
+def tiny_root(quickstart_lock: Lock, locked_inputs: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a shell and coreutils alone, for legs that need a new engine or daemon: it is hashed and loaded in no
+    time."""
+    packages = [each for each in quickstart_lock.group("roots.tools") if each.name in TINY_PACKAGES]
+    debs = [path for each in packages if (path := locked_inputs.path(each.sha256)) is not None]
+    assert len(debs) == len(TINY_PACKAGES)
+    return made_once(tmp_path_factory, "tiny", lambda root: unpack_root(debs, root, SilentProgress()))
+
+
+@pytest.fixture(scope="session")
 def vmm_root(quickstart_lock: Lock, locked_inputs: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root with QEMU 10.0.2, unpacked."""
     debs = group_debs(quickstart_lock, locked_inputs, "roots.vmm")
@@ -111,6 +124,20 @@ def debian_13_kernel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept = "linux-image-[0-9].*"
     root = debian_files(tmp_path_factory, "kernel-13", suites=["trixie"], packages=[package], keep=kept)
     return one_file(root, "boot/vmlinuz-*")
+
+
+@pytest.fixture(scope="session")
+def local_daemon() -> Iterator[RunningDaemon]:
+    """A docker daemon of this test process."""
+    with docker_daemon("local") as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def other_daemon() -> Iterator[RunningDaemon]:
+    """A second one, which stands for another host."""
+    with docker_daemon("other") as daemon:
+        yield daemon
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.backends.apt_resolver import AptResolver, AptSettings
+from builder.backends.apt.program import AptSettings
+from builder.backends.apt.resolver import AptResolver
 from builder.backends.deb_root import unpack_root
 from builder.backends.http_fetcher import HttpFetcher, HttpSettings
 from builder.backends.local_store import LocalStore
@@ -21,7 +22,7 @@ from builder.backends.mirrors import DEBIAN, find_locations, host_proxies
 from builder.cli.wiring import default_store
 from builder.errors import DocumentError, FetchError, MissingError
 from builder.model.lock import LockedPackage
-from builder.model.recipe import Archive
+from builder.model.recipe import Archive, PackageGroup
 from builder.ports import RemoteFile
 from tests.fakes.silent_progress import SilentProgress
 from tests.integration.made_once import made_once
@@ -78,7 +79,9 @@ def _unpacked(
 def _resolved(suites: Sequence[str], packages: Sequence[str]) -> list[LockedPackage]:
     archive = Archive(DEBIAN, tuple(suites), ("main",))
     mirror = find_locations((), None, environment=os.environ).mirror(DEBIAN)
-    resolution = AptResolver(AptSettings((archive,), {DEBIAN: mirror}, host_proxies())).resolve({"": tuple(packages)})
+    resolution = AptResolver(AptSettings((archive,), {DEBIAN: mirror}, host_proxies())).resolve(
+        {"": PackageGroup(tuple(packages))}
+    )
     dates = resolution.suite_dates
     return [LockedPackage(**asdict(package), snapshot=dates[package.suite]) for package in resolution.groups[""]]
 

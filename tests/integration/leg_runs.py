@@ -1,4 +1,4 @@
-"""Running commands in real legs, for the tests of the sandbox."""
+"""Running commands in real legs, for the tests of the sandboxes."""
 
 import json
 import time
@@ -6,16 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from builder.backends.bubblewrap import Bubblewrap
 from builder.model.build_info import Probe
 from builder.model.variation import Variation
-from builder.ports import Workspace
+from builder.ports import Sandbox, Workspace
 
 ENVIRONMENT = {"SOURCE_DATE_EPOCH": "1700000000"}
 
 
 @contextmanager
-def workspace_of(engine: Bubblewrap, root: Path, scratch: Path, variation: Variation) -> Iterator[Workspace]:
+def workspace_of(engine: Sandbox, root: Path, scratch: Path, variation: Variation) -> Iterator[Workspace]:
     """A workspace, and the check that it leaves nothing."""
     try:
         with engine.open(root, variation, scratch) as workspace:

@@ -13,7 +13,7 @@ from random import Random
 
 import pytest
 
-from builder.backends.qemu import QemuAcpiReader
+from builder.backends.emulator.qemu import QemuAcpiReader
 from builder.errors import DocumentError
 from builder.measure.acpi.blobs import AcpiBlobs
 from builder.measure.acpi.generator import generate_acpi

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from builder.backends.apt_resolver import AptResolver, AptSettings
+from builder.backends.apt.program import AptSettings
+from builder.backends.apt.resolver import AptResolver
 from builder.backends.mirrors import find_locations, host_proxies
 from builder.errors import DocumentError, FetchError, MissingError
 from builder.model.digest import sha256_hex
-from builder.model.recipe import Archive
+from builder.model.recipe import Archive, PackageGroup
 from builder.ports import Resolution
 from tests.fakes.debian_archive import DebianArchive, Stanza
 from tests.fakes.local_mirror import local_mirror
@@ -58,7 +59,7 @@ def settings(archive: DebianArchive, *suites: str) -> AptSettings:
 
 
 def resolve(archive: DebianArchive, *requests: str, suites: tuple[str, ...] = ()) -> Resolution:
-    return AptResolver(settings(archive, *suites)).resolve({"group": requests})
+    return AptResolver(settings(archive, *suites)).resolve({"group": PackageGroup(requests)})
 
 
 def names(resolution: Resolution, group: str = "group") -> list[str]:
@@ -88,7 +89,7 @@ def test_dates_are_those_of_the_signed_release_files(archive: DebianArchive) -> 
 
 
 def test_groups_are_resolved_each_from_an_empty_system(archive: DebianArchive) -> None:
-    groups = {"one": ("lib", "other"), "two": ("app",), "none": ()}
+    groups = {"one": PackageGroup(("lib", "other")), "two": PackageGroup(("app",)), "none": PackageGroup(())}
     resolution = AptResolver(settings(archive)).resolve(groups)
 
     assert names(resolution, "one") == ["lib=1.0+dfsg-2~deb1", "other=1.0"]
@@ -97,7 +98,11 @@ def test_groups_are_resolved_each_from_an_empty_system(archive: DebianArchive) -
 
 
 def test_backports_are_used_only_on_request(archive: DebianArchive) -> None:
-    groups = {"plain": ("lib",), "suite": ("lib/stable-backports",), "version": ("lib=1.5~bpo1",)}
+    groups = {
+        "plain": PackageGroup(("lib",)),
+        "suite": PackageGroup(("lib/stable-backports",)),
+        "version": PackageGroup(("lib=1.5~bpo1",)),
+    }
     resolution = AptResolver(settings(archive)).resolve(groups)
 
     assert names(resolution, "plain") == ["lib=1.0+dfsg-2~deb1"]
@@ -165,7 +170,7 @@ def test_suite_signed_by_another_key_is_never_used(
     other = DebianArchive(archive.mirror, tmp_path_factory.mktemp("o") / "g")
     try:
         with pytest.raises(FetchError, match="signatures couldn't be verified|not signed"):
-            AptResolver(replace(settings(archive), keyring=other.keyring)).resolve({"group": ("lib",)})
+            AptResolver(replace(settings(archive), keyring=other.keyring)).resolve({"group": PackageGroup(("lib",))})
     finally:
         other.close()
 
@@ -214,12 +219,14 @@ def test_suite_that_is_not_there_is_an_error_even_if_others_are(archive: DebianA
 def test_mirror_that_cannot_be_reached_is_an_error(archive: DebianArchive) -> None:
     unreachable = replace(settings(archive), mirrors={"debian": "http://127.0.0.1:9/debian"})
     with pytest.raises(FetchError, match="127.0.0.1"):
-        AptResolver(unreachable).resolve({"group": ("lib",)})
+        AptResolver(unreachable).resolve({"group": PackageGroup(("lib",))})
 
 
 def test_keyring_that_is_not_there_is_not_passed_over(archive: DebianArchive, tmp_path: Path) -> None:
     with pytest.raises((FetchError, MissingError)):
-        AptResolver(replace(settings(archive), keyring=tmp_path / "none.gpg")).resolve({"group": ("lib",)})
+        AptResolver(replace(settings(archive), keyring=tmp_path / "none.gpg")).resolve(
+            {"group": PackageGroup(("lib",))}
+        )
 
 
 def test_configuration_of_the_host_has_no_say(archive: DebianArchive, tmp_path: Path) -> None:
@@ -245,7 +252,7 @@ def test_proxy_is_used(archive: DebianArchive) -> None:
     proxied = replace(
         settings(archive), mirrors={"debian": "http://mirror.example/debian"}, proxies={"http": archive.mirror.url}
     )
-    resolution = AptResolver(proxied).resolve({"group": ("lib",)})
+    resolution = AptResolver(proxied).resolve({"group": PackageGroup(("lib",))})
 
     assert names(resolution) == ["lib=1.0+dfsg-2~deb1"]
     assert resolution.groups["group"][0].path.startswith("pool/main/l/lib/")
@@ -253,7 +260,9 @@ def test_proxy_is_used(archive: DebianArchive) -> None:
 
 def test_password_of_a_mirror_is_not_part_of_a_pin(archive: DebianArchive) -> None:
     url = archive.url.replace("http://", "http://user:secret@")
-    resolution = AptResolver(replace(settings(archive), mirrors={"debian": url})).resolve({"group": ("lib",)})
+    resolution = AptResolver(replace(settings(archive), mirrors={"debian": url})).resolve(
+        {"group": PackageGroup(("lib",))}
+    )
 
     assert resolution.groups["group"][0].path == "pool/main/l/lib/lib_1.0+dfsg-2~deb1_amd64.deb"
 
@@ -265,8 +274,10 @@ def test_real_archive_resolves_through_the_mirror_of_this_host() -> None:
     resolver = AptResolver(AptSettings(archives, {"debian": locations.mirror("debian")}, host_proxies()))
     resolution = resolver.resolve(
         {
-            "tools": ("squashfs-tools", "cryptsetup-bin", "kmod", "python3-minimal", "libfaketime", "locales"),
-            "kernel": ("linux-image-cloud-amd64/bookworm-backports",),
+            "tools": PackageGroup(
+                ("squashfs-tools", "cryptsetup-bin", "kmod", "python3-minimal", "libfaketime", "locales")
+            ),
+            "kernel": PackageGroup(("linux-image-cloud-amd64/bookworm-backports",)),
         }
     )
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from builder.backends.qemu import QemuAcpiReader
-from builder.backends.qemu_firmware import program_chipset, read_acpi_files
+from builder.backends.emulator.qemu import QemuAcpiReader
+from builder.backends.emulator.qemu_firmware import program_chipset, read_acpi_files
 from builder.errors import DocumentError
 from builder.measure.acpi.loader import blobs_for
 from builder.model.digest import sha256_hex

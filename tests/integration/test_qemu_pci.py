@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from builder.backends.deb_root import unpack_root
-from builder.backends.guest_memory import GuestMemory, guest_memory
+from builder.backends.emulator.guest_memory import GuestMemory, guest_memory
+from builder.backends.emulator.qemu import Attachment, QemuAcpiReader
+from builder.backends.emulator.qemu_firmware import program_machine, read_acpi_files
+from builder.backends.emulator.qmp import Qmp
 from builder.backends.local_store import LocalStore
-from builder.backends.qemu import Attachment, QemuAcpiReader
-from builder.backends.qemu_firmware import program_machine, read_acpi_files
-from builder.backends.qmp import Qmp
 from builder.errors import DocumentError
 from builder.model.lock import Lock
 from builder.model.recipe import VmmSpec

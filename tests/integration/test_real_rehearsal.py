@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.backends.boot import QemuTpmBoot
-from builder.backends.qemu import QemuAcpiReader
+from builder.backends.emulator.boot import QemuTpmBoot
+from builder.backends.emulator.qemu import QemuAcpiReader
 from builder.errors import ExitStatus, NotProvenError
 from builder.measure.rehearsal import BootObservation
 from builder.model.reference_values import Prediction

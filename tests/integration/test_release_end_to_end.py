@@ -156,6 +156,48 @@ def test_a_release_is_rebuilt_from_an_exported_archive_without_a_network(
         assert (out / "legs/b/artifacts" / artifact.name).read_bytes() == artifact.read_bytes()
 
 
+def test_a_poisoned_step_cache_changes_no_release_and_a_leg_that_used_it_is_refused(
+    capsys: pytest.CaptureFixture[str],
+    real_release: RealRelease,
+    locked_inputs: LocalStore,
+    quickstart_lock: Lock,
+    tmp_path: Path,
+) -> None:
+    own = LocalStore(tmp_path / "store")
+    for package in quickstart_lock.packages.values():
+        path = locked_inputs.path(package.sha256)
+        assert path is not None
+        own.add_file(path)
+    build = ("build", RECIPE, "--store", tmp_path / "store", "--offline", "--leg", "a")
+    assert run_json(capsys, *build, "--out", tmp_path / "first")[0] == 0
+    poison_steps(tmp_path / "store/steps", "vmlinuz", tmp_path)
+    assert run_json(capsys, *build, "--out", tmp_path / "second")[0] == 0
+    assert (tmp_path / "second/legs/a/artifacts/vmlinuz").read_bytes() == b"another kernel"
+
+    arguments = release_arguments(real_release, tmp_path, tmp_path / "store")
+    legs = ("--leg-a", tmp_path / "second/legs/a", "--leg-b", real_release.out / "legs/b")
+    status, document = run_json(capsys, "release", RECIPE, *arguments, *legs)
+    assert status == 8
+    assert "step cache" in document["error"]["message"]  # type: ignore[index]
+    assert published_below(tmp_path) == []
+
+    assert run_json(capsys, "release", RECIPE, *arguments, "--no-rehearsal")[0] == 0
+    for artifact in real_release.artifacts.iterdir():
+        assert (tmp_path / "out/artifacts" / artifact.name).read_bytes() == artifact.read_bytes()
+
+
+def poison_steps(steps: Path, output: str, path: Path) -> None:
+    """Make the entry that has `output` say that it is other bytes, which are there, whole."""
+    (path / "other").write_bytes(b"another kernel")
+    sha256, size = LocalStore(steps / "store").add_file(path / "other")
+    found = [entry for entry in (steps / "entries").iterdir() if output in json.loads(entry.read_bytes())["outputs"]]
+    assert found
+    for entry in found:
+        document = json.loads(entry.read_bytes())
+        document["outputs"][output] = {"sha256": sha256, "size": size}
+        entry.write_text(json.dumps(document))
+
+
 def test_a_package_whose_bytes_changed_is_not_used(
     capsys: pytest.CaptureFixture[str], locked_inputs: LocalStore, quickstart_lock: Lock, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.backends.boot import QemuTpmBoot
+from builder.backends.emulator.boot import QemuTpmBoot
 from builder.backends.esp import MtoolsPartition
 from builder.errors import DocumentError
 from builder.measure import Measurer, launch_profiles

@@ -39,6 +39,7 @@ FORBIDDEN_IN_CORE = {
     "requests",
     "docker",
 }
+STARTERS = {"subprocess", "multiprocessing", "pty"}
 FORBIDDEN_CALLS = {"open", "print", "input", "exec", "eval"}
 
 
@@ -95,12 +96,15 @@ def test_the_core_does_no_input_or_output(path: Path) -> None:
 
 
 def test_one_module_starts_programs() -> None:
-    users = {
-        str(path.relative_to(PACKAGE))
-        for path in MODULES
-        if imported_modules(path) & {"subprocess", "multiprocessing", "pty"}
-    }
+    users = {str(path.relative_to(PACKAGE)) for path in MODULES if imported_modules(path) & STARTERS}
     assert users == {"backends/process.py"}
+
+
+def test_programs_of_a_leg_start_others_in_one_place() -> None:
+    """`command` runs in a leg, where `backends/process.py` is not: it starts make and the compiler. The probe needs
+    two runs of one program to see ASLR, and imports nothing of this package."""
+    users = {path.name for path in (PACKAGE / "inside").glob("*.py") if imported_modules(path) & STARTERS}
+    assert users == {"command.py", "probe.py"}
 
 
 def test_no_module_is_a_drawer_for_everything() -> None:

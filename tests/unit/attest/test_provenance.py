@@ -10,7 +10,7 @@ from builder.errors import DocumentError
 from builder.model.build_info import BuildInfo, Probe
 from builder.model.digest import sha256_hex
 from builder.model.leg import LegRecord
-from builder.model.lock import Lock, LockedPackage, LockedSource, encode_lock
+from builder.model.lock import Lock, LockedFile, LockedPackage, LockedSource, encode_lock
 from builder.model.plan import Artifact
 
 BASH = LockedPackage(
@@ -67,10 +67,51 @@ def test_every_input_is_a_dependency_by_digest() -> None:
     ]
 
 
+def tarball(component: str) -> LockedPackage:
+    path = f"pool/main/l/linux/linux_6.18.orig{component}.tar.xz"
+    return replace(BASH, name="linux", version="6.18-1~bpo13+1", architecture="source", path=path, suite="trixie")
+
+
+def test_source_is_a_dependency_by_each_of_its_tarballs() -> None:
+    tarballs = {each.key: each for each in (tarball(""), tarball("-firmware"))}
+    files = {"kernel": LockedFile("kernel", "https://example.org/vmlinuz", 1, "6" * 64)}
+    lock = replace(LOCK, packages=tarballs, groups={"sources.kernel": tuple(tarballs)}, files=files)
+    record = replace(RECORD, lock_sha256=sha256_hex(encode_lock(lock)))
+
+    uri = "pkg:deb/debian/linux@6.18-1~bpo13%2B1?arch=source&distro=trixie"
+    assert leg_provenance(record, lock)["buildDefinition"]["resolvedDependencies"][2:5] == [
+        {"name": "linux_6.18.orig.tar.xz", "uri": uri, "digest": {"sha256": "1" * 64}},
+        {"name": "linux_6.18.orig-firmware.tar.xz", "uri": uri, "digest": {"sha256": "1" * 64}},
+        {"name": "kernel", "uri": "https://example.org/vmlinuz", "digest": {"sha256": "6" * 64}},
+    ]
+
+
+def test_packages_of_another_flavour_are_no_dependencies() -> None:
+    packages = {each.key: each for each in (replace(BASH, name=name) for name in ("bash", "systemd", "sshd", "gdb"))}
+    bash, systemd, sshd, gdb = packages
+    groups = {
+        "roots.tools": (bash,),
+        "components.guest_os": (bash, systemd),
+        "flavours.dev": (bash, sshd),
+        "flavours.debug": (bash, gdb),
+    }
+    lock = replace(LOCK, packages=packages, groups=groups)
+    record = replace(RECORD, lock_sha256=sha256_hex(encode_lock(lock)))
+
+    def names(flavour: str) -> list[str]:
+        definition = leg_provenance(record, lock, flavour=flavour)["buildDefinition"]
+        assert definition["externalParameters"]["flavour"] == flavour
+        return [item["name"] for item in definition["resolvedDependencies"] if "uri" in item]
+
+    assert names("prod") == ["bash", "systemd"]
+    assert names("dev") == ["bash", "sshd"]
+    assert names("debug") == ["bash", "gdb"]
+
+
 def test_the_build_is_described_by_what_went_in_and_what_the_leg_saw() -> None:
     definition = leg_provenance(RECORD, LOCK)["buildDefinition"]
     assert definition["buildType"] == BUILD_TYPE
-    assert set(definition["externalParameters"]) == {"recipe", "lock", "variation"}
+    assert set(definition["externalParameters"]) == {"recipe", "lock", "variation", "flavour"}
     assert definition["externalParameters"]["variation"] == "a"
     assert definition["internalParameters"] == {
         "engine": {"name": "bubblewrap", "version": "0.8.0"},

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.backends.apt_output import (
+from builder.backends.apt.output import (
     ChosenPackage,
     PackageSource,
     Source,
@@ -66,6 +66,18 @@ def test_madison_lists_every_suite_that_has_a_version() -> None:
     assert parse_madison(text) == [
         PackageSource("ovmf", "2025.02-8~bpo12+1", "http://mirror.example/debian", "bookworm-backports"),
         PackageSource("ovmf", "2022.11-6", "http://mirror.example/debian", "bookworm"),
+    ]
+
+
+def test_madison_lists_sources_apart_from_packages() -> None:
+    text = """
+      edk2 | 2025.02-8+deb13u1 | http://mirror.example/debian trixie/main Sources
+      edk2 | 2025.02-8+deb13u1 | http://mirror.example/debian trixie/main amd64 Packages
+      edk2 | 2025.02-8+deb13u1 | http://mirror.example/debian Sources
+    """
+
+    assert parse_madison(text, index="Sources") == [
+        PackageSource("edk2", "2025.02-8+deb13u1", "http://mirror.example/debian", "trixie")
     ]
 
 

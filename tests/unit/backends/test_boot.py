@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from builder.backends.boot import QemuTpmBoot, attachment_of
-from builder.backends.guest_memory import guest_memory
-from builder.backends.qemu import QemuAcpiReader, machine_arguments
-from builder.backends.swtpm import Swtpm
+from builder.backends.emulator.boot import QemuTpmBoot, attachment_of
+from builder.backends.emulator.guest_memory import guest_memory
+from builder.backends.emulator.qemu import QemuAcpiReader, machine_arguments
+from builder.backends.emulator.swtpm import Swtpm
 from builder.errors import DocumentError, MissingError, NotProvenError
 from builder.model.recipe import VmmSpec
 from builder.ports import DirectBoot, MachineShape

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.backends.boot_watch import SerialPort, Watch
-from builder.backends.qmp import Qmp, QmpClosedError
+from builder.backends.emulator.boot_watch import SerialPort, Watch
+from builder.backends.emulator.qmp import Qmp, QmpClosedError
 from builder.errors import NotProvenError
 from builder.model.recipe import VmmSpec
 from builder.model.rehearsal import BootEnd

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from builder.backends.bubblewrap import Bubblewrap
-from builder.backends.leg_arguments import check_root
+from builder.backends.leg_environment import check_root
 from builder.backends.process import run
 from builder.errors import DocumentError, ExitStatus, MissingError
 from builder.model.variation import VARIATION_A, VARIATION_B, Variation

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from builder.backends.guest_memory import GuestMemory, guest_memory
+from builder.backends.emulator.guest_memory import GuestMemory, guest_memory
 
 GIB = 1 << 30
 CHUNK = 16 << 20

@@ -326,3 +326,28 @@ def test_store_in_a_place_that_is_no_directory_is_an_error_with_the_path(tmp_pat
 
     with pytest.raises(MissingError, match=f"{tmp_path}/file"):
         LocalStore(tmp_path / "file" / "store")
+
+
+def test_file_that_was_just_stored_is_not_hashed_again(store: LocalStore, tmp_path: Path) -> None:
+    """Shown by bytes that change behind its back, where nobody would look; another process does look."""
+    add(store, DATA, tmp_path / "source")
+    path = tmp_path / "store/objects" / DIGEST[:2] / DIGEST
+    before = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(b"X" + DATA[1:])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert store.path(DIGEST) == path
+    assert LocalStore(tmp_path / "store").path(DIGEST) is None
+
+
+def test_pruning_keeps_what_is_named_and_nothing_else(store: LocalStore, tmp_path: Path) -> None:
+    add(store, DATA, tmp_path / "source")
+    other, size = add(store, b"other", tmp_path / "source")
+
+    assert (store.size(other), store.size("0" * 64)) == (size, 0)
+    store.prune({DIGEST})
+    assert store.path(DIGEST) is not None
+    assert store.path(other) is None
+    assert add(store, b"other", tmp_path / "source") == (other, size)
+    assert store.path(other) is not None

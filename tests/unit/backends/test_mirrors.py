@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.backends.apt_output import Source
+from builder.backends.apt.output import Source
 from builder.backends.mirrors import (
     checked_url,
     debian_mirrors,

@@ -276,3 +276,15 @@ def test_command_in_the_error_is_quoted_word_by_word() -> None:
         run(["false", "a b", "$HOME", ""])
 
     assert shlex.join(["false", "a b", "$HOME", ""]) in caught.value.message
+
+
+def test_a_program_whose_log_refuses_what_it_says_is_ended() -> None:
+    """Else one that never stops talking would run for ever, with nobody listening."""
+
+    def refuse(data: bytes) -> None:
+        raise BuildFailedError(f"enough after {data[:1]!r}")
+
+    with pytest.raises(BuildFailedError, match="enough after b'y'"):
+        run(["yes"], log=refuse)
+    with pytest.raises(BuildFailedError, match="enough after b'y'"), start(["yes"], log=refuse) as program:
+        assert program.wait(60) == -signal.SIGKILL

@@ -4,10 +4,10 @@ import struct
 
 import pytest
 
-from builder.backends.qemu_firmware import program_chipset
-from builder.backends.qemu_functions import ConfigSpace
-from builder.backends.qemu_pci import program_pci
-from builder.backends.qtest import Qtest
+from builder.backends.emulator.qemu_firmware import program_chipset
+from builder.backends.emulator.qemu_functions import ConfigSpace
+from builder.backends.emulator.qemu_pci import program_pci
+from builder.backends.emulator.qtest import Qtest
 from builder.errors import DocumentError
 from builder.measure.acpi.pci_resources import Kind, Placement, apertures_for
 from tests.fakes.fake_qtest import FakeFunction, FakeQemu, acpi_tables, root_port, virtio_device

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from builder.backends.qemu import ProgramChannel, QemuAcpiReader, machine_arguments
+from builder.backends.emulator.qemu import ProgramChannel, QemuAcpiReader, machine_arguments
 from builder.errors import DocumentError, MissingError, NotProvenError
 from builder.model.recipe import VmmSpec
 from builder.ports import MachineShape

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from builder.backends.qemu_firmware import (
+from builder.backends.emulator.qemu_firmware import (
     mmconfig_base,
     program_chipset,
     program_machine,
@@ -13,7 +13,7 @@ from builder.backends.qemu_firmware import (
     read_directory,
     read_item,
 )
-from builder.backends.qtest import Qtest
+from builder.backends.emulator.qtest import Qtest
 from builder.errors import DocumentError, NotProvenError
 from builder.measure.acpi.blobs import LOADER_FILE, RSDP_FILE, TABLES_FILE, AcpiBlobs, check_acpi
 from builder.measure.acpi.loader import blobs_for

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from builder.backends.qmp import Qmp, QmpClosedError
+from builder.backends.emulator.qmp import Qmp, QmpClosedError
 from builder.errors import NotProvenError
 
 GREETING: dict[str, Any] = {"QMP": {"version": {}, "capabilities": []}}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.backends.qtest import PciAddress, Qtest
+from builder.backends.emulator.qtest import PciAddress, Qtest
 from builder.errors import NotProvenError
 from tests.fakes.fake_qtest import HOST_BRIDGE_ID, FakeQemu
 

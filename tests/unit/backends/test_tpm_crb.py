@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from builder.backends.qtest import Qtest
-from builder.backends.tpm_crb import read_pcrs
+from builder.backends.emulator.qtest import Qtest
+from builder.backends.emulator.tpm_crb import read_pcrs
 from builder.errors import NotProvenError
 from tests.fakes.fake_crb import FakeCrb
 

@@ -339,6 +339,7 @@ def test_tables_that_are_given_are_not_read_as_well(tdx: Run, files: Path, tmp_p
 
 RECIPE_OPTIONS = (
     ("--artifacts", "d"),
+    ("--flavour", "dev"),
     ("--store", "s"),
     ("--mirror", "http://mirror"),
     ("--snapshot", "http://s"),

@@ -30,6 +30,10 @@ def differing() -> Rehearsal:
         (["--cmdline", ""], "plain files need --firmware, --kernel, --cmdline, --edk2 too"),
         (["--disk", "d", "--firmware", "f", "--kernel", "k", "--cmdline", "c"], "plain files need --edk2 too"),
         (["--edk2", "202502", "--artifacts", "a"], "--artifacts are those of RECIPE"),
+        (
+            ["--firmware", "f", "--kernel", "k", "--cmdline", "c", "--edk2", "202502", "--flavour", "dev"],
+            "--flavour is of the artefacts of RECIPE",
+        ),
         (["--timeout", "0"], "0.0 is not in the range"),
     ],
 )

@@ -16,6 +16,7 @@ from tests.fakes.boot_files import log_header, log_record
 from tests.fakes.command_line import Run
 from tests.fakes.recipe_directory import PACKAGES, locked_recipe
 from tests.fakes.small_release import SmallRelease, publish_small
+from tests.fakes.source_recipe import lock_source_recipe, make_source_recipe
 
 GARBAGE = [b"", b"\0" * 5000, b"\xff" * 5000, b"{", b"[]\n", b'{"schema": 1}', b"a: b\n" * 40_000]
 
@@ -26,7 +27,25 @@ GARBAGE = [b"", b"\0" * 5000, b"\xff" * 5000, b"{", b"[]\n", b'{"schema": 1}', b
 def test_a_fresh_lock_holds_without_the_archive_being_asked(tdx: Run, tmp_path: Path) -> None:
     ran = tdx("lock", locked_recipe(tmp_path), "--check", "--offline")
     assert ran.status == 0
-    assert ran.result == {"packages": len(PACKAGES), "archive": "not asked"}
+    assert ran.result == {"packages": len(PACKAGES), "tarballs": 0, "prebuilt": 0, "archive": "not asked"}
+
+
+def test_what_is_no_package_is_counted_apart(tdx: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = make_source_recipe(tmp_path / "recipe")
+    lock_source_recipe(directory)
+    ran = tdx("lock", directory, "--check", "--offline")
+    assert ran.result == {"packages": 7, "tarballs": 2, "prebuilt": 1, "archive": "not asked"}
+    assert run(["lock", str(directory), "--check", "--offline"]) == 0
+    assert "7 packages, 2 tarballs, 1 prebuilt; " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["measure", "rehearse"])
+def test_an_unknown_flavour_is_named_with_those_there_are(tdx: Run, tmp_path: Path, verb: str) -> None:
+    directory = make_source_recipe(tmp_path / "recipe")
+    lock_source_recipe(directory)
+    ran = tdx(verb, directory, "--flavour", "debug", "--offline", "--store", tmp_path / "store")
+    assert (ran.status, ran.message) == (2, f"{directory / 'recipe.yaml'}: no flavour 'debug'")
+    assert "prod, dev" in ran.hint
 
 
 def edit_recipe(directory: Path) -> None:

@@ -1,5 +1,6 @@
 """Whether two legs really differed: nothing that is missing, equal or unclear may pass as varied."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -160,6 +161,8 @@ def test_a_leg_record_survives_being_written_and_read() -> None:
         ({"artifacts": []}, r"\$\.artifacts"),
         ({"note": "unknown"}, "unknown field 'note'"),
         ({"build_info": {}}, "missing field"),
+        ({"cached_steps": None}, r"\$\.cached_steps"),
+        ({"cached_steps": ["kernel", "kernel"]}, r"\$\.cached_steps"),
     ],
 )
 def test_a_leg_record_that_does_not_fit_its_schema_is_refused(change: dict[str, object], reason: str) -> None:
@@ -176,9 +179,23 @@ def test_a_leg_record_that_does_not_fit_its_schema_is_refused(change: dict[str, 
             "not_varied": {},
             "started": 1,
             "finished": 2,
+            "workers": [],
         },
         "artifacts": [{"component": "kernel", "name": "vmlinuz", "size": 5, "sha256": "4" * 64}],
+        "cached_steps": [],
     }
     assert parse_leg_record(encode_canonical(document), what="leg.json").artifacts == RECORD.artifacts
     with pytest.raises(DocumentError, match=reason):
         parse_leg_record(encode_canonical({**document, **change}), what="leg.json")
+
+
+def test_a_leg_record_that_does_not_say_what_came_from_the_step_cache_is_refused() -> None:
+    document = json.loads(encode_leg_record(RECORD))
+    del document["cached_steps"]
+    with pytest.raises(DocumentError, match="missing field 'cached_steps'"):
+        parse_leg_record(json.dumps(document).encode(), what="leg.json")
+
+
+def test_workers_and_cached_steps_survive_being_written_and_read() -> None:
+    record = replace(RECORD, build_info=replace(leg("a"), workers=("one", "two")), cached_steps=("kernel",))
+    assert parse_leg_record(encode_leg_record(record), what="leg.json") == record

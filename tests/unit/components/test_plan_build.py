@@ -120,7 +120,7 @@ def test_nothing_about_the_root_image_is_left_to_defaults_or_chance() -> None:
     script = step_called("root_image").argv[-1]
     for option in ("--salt=-", "--no-superblock", "--hash=sha256", "--data-block-size=4096", "--hash-block-size=4096"):
         assert option in script
-    for option in ("--compressor zstd", "--comp-extra level=19", "--block-size 131072", "--no-skip", "uid=0,gid=0"):
+    for option in ("--compressor zstd", "--comp-extra level=15", "--block-size 131072", "--no-skip", "uid=0,gid=0"):
         assert option in script
     assert step_called("root_image").argv[:2] == ("sh", "-euc")  # a failing command ends the step
 

@@ -81,7 +81,7 @@ UNKNOWN = {
     "$.components.kernel": ("{packages: [linux-image-cloud-amd64],", "{packages: [x1], extra: 1,", "extra"),
     "$.components": ("components:\n  firmware", "components:\n  bootloader: x\n  firmware", "bootloader"),
     "$.measure.vmm": ("vmm: {name: qemu,", "vmm: {name: qemu, accel: kvm,", "accel"),
-    "$.roots": ("tools: [squashfs-tools, kmod]", "tools: [kmod]\n  other: [kmod]", "other"),
+    "$.roots.tools": ("tools: [squashfs-tools, kmod]", "tools: {packages: [kmod], suites: [a], list: x}", "list"),
 }
 
 

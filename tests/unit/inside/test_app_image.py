@@ -20,7 +20,9 @@ def parameters(leg: LegDirectory) -> dict[str, Any]:
         "programs": ["bin/busybox"],
         "files": [{"path": "usr/bin/app", "input": leg.put("in/files/app", b"#!/bin/sh\n"), "executable": True}],
         "entrypoint": ["/usr/bin/app", "--fast"],
-        "name": "sample:1",
+        "image": "sample",
+        "version": "1",
+        "compose": [],
         "source_date_epoch": 1767225600,
     }
 
@@ -61,3 +63,32 @@ def test_an_app_that_could_not_run_is_refused(
     leg: LegDirectory, parameters: dict[str, Any], change: dict[str, Any], message: str
 ) -> None:
     assert leg.refusal("app_image", {**parameters, **change}).startswith(message)
+
+
+COMPOSE = b"""\
+services:
+  web:
+    image: sample@{app_digest}
+    network_mode: none
+    read_only: true
+    cap_drop: [ALL]
+"""
+
+
+def test_the_description_names_the_image_by_its_digest(leg: LegDirectory, parameters: dict[str, Any]) -> None:
+    leg.make("app_image", {**parameters, "compose": [leg.put("in/own/compose.yaml", COMPOSE)]})
+    description = json.loads(leg.output("app-compose.json"))
+    digest = leg.output("app.digest").strip()
+    assert description["name"] == "sample"
+    assert description["docker_compose_file"].encode() == COMPOSE.replace(b"{app_digest}", digest)
+
+
+def test_without_a_compose_file_there_is_no_description(leg: LegDirectory, parameters: dict[str, Any]) -> None:
+    leg.make("app_image", parameters)
+    assert not (leg.path / "out" / "app-compose.json").exists()
+
+
+def test_a_compose_file_that_is_refused_leaves_no_image(leg: LegDirectory, parameters: dict[str, Any]) -> None:
+    compose = leg.put("in/own/compose.yaml", COMPOSE + b"    privileged: true\n")
+    message = leg.refusal("app_image", {**parameters, "compose": [compose]})
+    assert message.startswith("compose file: services.web: unknown field 'privileged'")

@@ -113,3 +113,15 @@ def test_a_library_that_no_package_has_is_refused(leg: LegDirectory, parameters:
     package = leg.put_package("dmsetup", member("./sbin/dmsetup", program_file("libgone.so.1"), mode=0o755))
     message = leg.refusal("initrd", {**parameters, "packages": [package], "programs": ["sbin/dmsetup"]})
     assert "usr/sbin/dmsetup loads libgone.so.1, which no package has" in message
+
+
+def test_a_kernel_with_everything_built_in_needs_no_package(leg: LegDirectory, parameters: dict[str, Any]) -> None:
+    leg.make("initrd", {**parameters, "kernel_packages": [], "modules": []})
+    archive = leg.output("initrd.img")
+    assert b"usr/lib/tdx-builder/modules" in names(archive)  # an empty list: init reads it all the same
+    assert not [name for name in names(archive) if name.startswith(b"usr/lib/modules")]
+
+
+def test_a_module_without_a_kernel_package_is_refused(leg: LegDirectory, parameters: dict[str, Any]) -> None:
+    message = leg.refusal("initrd", {**parameters, "kernel_packages": []})
+    assert message.startswith("initrd: modules of 0 kernels, wanted one")

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from builder.normalize.compose import encode_app_compose
 from tests.fakes.deb_files import member, tar_archive
+from tests.fakes.elf_files import program_file
 from tests.fakes.leg_directory import LegDirectory
 
 EPOCH = 1767225600
@@ -42,17 +44,25 @@ def parameters(leg: LegDirectory) -> dict[str, Any]:
     )
     return {
         "packages": [leg.put_package("base-files", *BASE_FILES), leg.put_package("base-passwd", *BASE_PASSWD)],
+        "installed": [],
         "exclude": ["usr/share/doc"],
+        "links": [],
         "files": [{"path": "sbin/init", "input": leg.put("in/files/sbin/init", b"#!"), "executable": True}],
         "app_image": leg.put("in/app.oci.tar", layout),
         "app_digest": leg.put("in/app.digest", DIGEST),
+        "app_compose": [],
         "source_date_epoch": EPOCH,
     }
 
 
 def root_of(leg: LegDirectory) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
     with tarfile.open(fileobj=io.BytesIO(leg.output("root.tar"))) as tar:
-        return {info.name: (info, file.read() if (file := tar.extractfile(info)) else b"") for info in tar}
+        return {info.name: (info, _content(tar, info)) for info in tar}
+
+
+def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(info) if info.isfile() else None
+    return file.read() if file else b""
 
 
 @pytest.fixture
@@ -152,3 +162,93 @@ def test_a_hard_link_to_nothing_is_refused(leg: LegDirectory, parameters: dict[s
     package = leg.put_package("other", member("./usr/bin/x", kind=tarfile.LNKTYPE, target="./usr/bin/gone"))
     message = leg.refusal("root_tree", {**parameters, "packages": [package]})
     assert message == "other_amd64.deb: usr/bin/x is a hard link to usr/bin/gone, which is no file before it"
+
+
+def with_link(parameters: dict[str, Any], path: str, target: str) -> dict[str, Any]:
+    return {**parameters, "links": [{"path": path, "target": target}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("bin/other", "/usr/bin/su"),
+        ("usr/bin/other", "su"),
+        ("usr/bin/other", "/bin/su2"),
+        ("etc/systemd/system/a.wants/init", "/sbin/init"),
+        ("etc/mail", "../var/mail"),
+        ("etc/resolv.conf", "/run/resolv.conf"),
+        ("etc/mtab", "../proc/self/mounts"),
+    ],
+)
+def test_links_are_what_maintainer_scripts_would_make(
+    leg: LegDirectory, parameters: dict[str, Any], path: str, target: str
+) -> None:
+    leg.make("root_tree", with_link(parameters, path, target))
+    info, _ = root_of(leg)[f"usr/{path}" if path.startswith("bin/") else path]
+    assert (info.type, info.linkname, info.mode, info.uid) == (tarfile.SYMTYPE, target, 0o777, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "message"),
+    [
+        ("bin/su", "su2", "links: /usr/bin/su is there already"),
+        ("sbin/init", "su", "links: /usr/sbin/init is there already"),
+        ("usr/bin", "su", "links: /usr/bin is there already"),
+        ("etc/machine-id", "/run/machine-id", "links: /etc/machine-id is there already"),
+        ("usr/lib/tdx-builder/app.digest", "/run/x", "links: /usr/lib/tdx-builder/app.digest is there already"),
+        ("etc/x", "gone", "links: etc/x leads to /etc/gone, which is not in the root"),
+        ("etc/x", "/runner/y", "links: etc/x leads to /runner/y, which is not in the root"),
+        ("etc/x", "../../run/y", "links: link etc/x -> ../../run/y leads outside of the tree"),
+        ("usr/bin/su/x", "/run/y", "/usr/bin/su/x of the links of the recipe lies below /usr/bin/su"),
+    ],
+)
+def test_a_link_never_hides_anything_and_never_leads_nowhere(
+    leg: LegDirectory, parameters: dict[str, Any], path: str, target: str, message: str
+) -> None:
+    assert leg.refusal("root_tree", with_link(parameters, path, target)).startswith(message)
+
+
+def test_one_link_cannot_be_made_twice(leg: LegDirectory, parameters: dict[str, Any]) -> None:
+    links = [{"path": "bin/x", "target": "su"}, {"path": "usr/bin/x", "target": "su2"}]
+    assert leg.refusal("root_tree", {**parameters, "links": links}).startswith("links: /usr/bin/x is there already")
+
+
+def test_a_program_without_its_library_is_refused(leg: LegDirectory, parameters: dict[str, Any]) -> None:
+    program = leg.put_package("tool", member("./usr/bin/tool", program_file("libtool.so.1"), mode=0o755))
+    library = leg.put_package("library", member("./lib/x86_64-linux-gnu/libtool.so.1", program_file(loader=None)))
+    packages = [*parameters["packages"], program]
+    message = leg.refusal("root_tree", {**parameters, "packages": packages})
+    assert message.startswith("guest OS: usr/bin/tool loads libtool.so.1: no package has it (1 in all)")
+    leg.make("root_tree", {**parameters, "packages": [*packages, library]})
+    assert "usr/bin/tool" in root_of(leg)
+
+
+COMPOSE = b"""\
+services:
+  web:
+    image: sample@{app_digest}
+    network_mode: none
+    read_only: true
+    cap_drop: [ALL]
+    command: [--greet, a b]
+"""
+
+
+def test_the_services_of_the_app_are_in_the_verified_root(leg: LegDirectory, parameters: dict[str, Any]) -> None:
+    description = encode_app_compose(COMPOSE, name="sample", digest=DIGEST.decode().strip())
+    leg.make("root_tree", {**parameters, "app_compose": [leg.put("in/app-compose.json", description)]})
+    root = root_of(leg)
+    directory = "usr/lib/tdx-builder"
+    services = {name: data for name, (_, data) in root.items() if name.startswith(f"{directory}/services/web/")}
+    assert root[f"{directory}/app-compose.json"][1] == description
+    assert set(services) == {
+        f"{directory}/services/web/{name}" for name in ("options", "command", "restart", "expose", "health")
+    }
+    assert services[f"{directory}/services/web/command"] == b"--greet\na b\n"
+
+
+def test_a_description_of_another_app_is_refused(leg: LegDirectory, parameters: dict[str, Any]) -> None:
+    description = encode_app_compose(COMPOSE, name="sample", digest=f"sha256:{'1' * 64}")
+    path = leg.put("in/app-compose.json", description)
+    message = leg.refusal("root_tree", {**parameters, "app_compose": [path]})
+    assert message.startswith("compose file: services.web.image is 'sample@sha256:1111")

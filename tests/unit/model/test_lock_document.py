@@ -18,10 +18,9 @@ from builder.model.lock import (
     LockedSource,
     checked_source_path,
     encode_lock,
-    package_differences,
     parse_lock,
-    same_inputs,
 )
+from builder.model.lock_differences import package_differences, same_inputs
 
 SECTIONS = ("recipe", "requests", "archives", "packages", "groups", "sources")
 
@@ -79,7 +78,7 @@ def test_packages_of_a_group_are_sorted_by_name() -> None:
 def test_edited_section_is_named(section: str) -> None:
     document = json.loads(DATA)
     edited = {"recipe": ("version", "9.9.9"), "sources": ("files/other", document["sources"]["files/init"])}
-    name, value = edited.get(section, ("x.y", []))
+    name, value = edited.get(section, ("roots.other", []))
     if section == "archives":
         document["archives"]["debian"]["sid"] = "20250520T143011Z"
     elif section == "packages":

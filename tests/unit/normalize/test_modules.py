@@ -92,3 +92,8 @@ def test_a_module_that_would_fill_memory_is_refused() -> None:
     bomb = lzma.compress(bytes(65 << 20), preset=0)
     with pytest.raises(DocumentError, match="unpacks to more than"):
         names((BUILT_IN, file_member(f"{DIRECTORY}/kernel/a/bomb.ko.xz", bomb)), "bomb")
+
+
+def test_a_soft_dependency_by_an_alias_is_left_to_the_kernel() -> None:
+    asks = module("lib/libcrc32c.ko", "depends=", "softdep=pre: crc32c")
+    assert names((*MODULES, asks), "libcrc32c") == ["lib/libcrc32c.ko"]

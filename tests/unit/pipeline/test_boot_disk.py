@@ -1,7 +1,6 @@
 """What is read of a disk image. The EFI system partition here is a mapping of paths to bytes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,28 +10,13 @@ from builder.model.launch_profile import DiskFiles
 from builder.pipeline.boot_disk import LOADER, BootDiskFiles, read_boot_disk
 from builder.ports import EspReader
 from tests.fakes.efi_images import Disk, Section, pe_image, shim, uki
+from tests.fakes.esp_files import Files
 
 UKI, OTHER_UKI = uki(), uki("262")
 MENU = pe_image([Section(".sdmagic", b"#### LoaderInfo: systemd-boot 257 ####\0")])
 GRUB = pe_image([Section(".text", b"grub")])
 SHIM = shim(b"", b"")
 ONE_PARTITION = Disk(names=("ESP",))
-
-
-@dataclass(frozen=True)
-class Files:
-    """An EFI system partition."""
-
-    files: Mapping[str, bytes]
-
-    def names(self, directory: str) -> tuple[str, ...]:
-        start = directory.lower() + "/"
-        return tuple(
-            sorted({path[len(start) :].partition("/")[0] for path in self.files if path.lower().startswith(start)})
-        )
-
-    def read(self, path: str) -> bytes | None:
-        return {name.lower(): content for name, content in self.files.items()}.get(path.lower())
 
 
 def read(

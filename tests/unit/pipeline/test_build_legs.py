@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,10 @@ import pytest
 
 from builder.errors import BuildFailedError, BytesDifferError, DocumentError, MissingError, NotProvenError
 from builder.model.leg import encode_leg_record, parse_leg_record
-from builder.model.variation import VARIATIONS, Variation
-from builder.pipeline.build import LegOrder, run_legs
+from builder.model.variation import Variation
 from builder.pipeline.legs import load_leg, require_planned, reusable_leg
 from tests.fakes.fake_sandbox import FakeSandbox
-from tests.fakes.silent_progress import SilentProgress
-from tests.fakes.small_build import PLAN, STEPS, build_small, small_job
+from tests.fakes.small_build import PLAN, STEPS, build_small, run_small, small_job
 
 
 def test_both_legs_run_every_step_and_leave_the_artefacts(tmp_path: Path) -> None:
@@ -149,6 +148,34 @@ def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_leg_can_be_built_alone(tmp_path: Path) -> None:
-    order = LegOrder(FakeSandbox(STEPS), VARIATIONS["b"], tmp_path / "b")
-    (record,) = run_legs(small_job(tmp_path), (order,), SilentProgress())
-    assert record.build_info.leg == "b"
+    (leg,) = run_small(tmp_path, FakeSandbox(STEPS), "b")
+    assert leg.record.build_info.leg == "b"
+
+
+def test_what_is_no_artefact_is_shown_by_step(tmp_path: Path) -> None:
+    plan = replace(PLAN, artifacts=PLAN.artifacts[1:])
+    a, _ = build_small(tmp_path, FakeSandbox(STEPS), plan)
+    assert (a.directory / "outputs/kernel/vmlinuz").read_bytes() == b"kernel"
+    assert not (a.directory / "outputs/initrd").exists()
+
+
+def test_nothing_is_left_of_where_the_steps_worked(tmp_path: Path) -> None:
+    a, _ = build_small(tmp_path, FakeSandbox(STEPS))
+    assert {path.name for path in a.directory.iterdir()} == {"artifacts", "leg.json", "logs"}
+
+
+def test_a_leg_that_is_complete_has_its_record_although_the_other_one_fails(tmp_path: Path) -> None:
+    def initrd(directory: Path, variation: Variation) -> None:
+        if variation.name == "b":
+            assert complete(tmp_path / "legs/a/leg.json")
+            raise BuildFailedError("leg b is broken")
+        STEPS["make-initrd"](directory, variation)
+
+    with pytest.raises(BuildFailedError, match="leg b is broken"):
+        build_small(tmp_path, FakeSandbox({**STEPS, "make-initrd": initrd}))
+    assert load_leg(tmp_path / "legs/a").record.build_info.leg == "a"
+
+
+def complete(path: Path) -> bool:
+    """Wait until a file is there; a minute is more than it can take."""
+    return any(path.exists() or time.sleep(0.01) for _ in range(6000))

@@ -126,7 +126,7 @@ def test_mirror_with_other_bytes_is_never_believed(directory: Path, mirror: Loca
 
 def test_offline_names_every_package_that_is_missing(directory: Path, mirror: LocalMirror, store: LocalStore) -> None:
     lock = lock_of(directory)
-    with pytest.raises(FetchError, match="7 packages are not in the store") as caught:
+    with pytest.raises(FetchError, match="7 inputs are not in the store") as caught:
         require_inputs(lock, store)
     assert all(key in caught.value.message for key in lock.packages)
     assert "fetch --from ARCHIVE" in str(caught.value.hint)
@@ -234,7 +234,7 @@ def test_interrupted_import_is_completed_by_the_next(archive: Path, tmp_path: Pa
 
 
 def test_export_without_every_package_is_refused(directory: Path, store: LocalStore, tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match="7 packages are not in the store"):
+    with pytest.raises(FetchError, match="7 inputs are not in the store"):
         export_inputs(directory, lock_of(directory), store=store, archive=tmp_path / "x.tar", write=write_archive)
 
     assert not (tmp_path / "x.tar").exists()

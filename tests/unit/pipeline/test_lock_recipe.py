@@ -9,7 +9,8 @@ import pytest
 from builder.backends.atomic_file import write_atomically
 from builder.errors import DocumentError, FetchError
 from builder.model.digest import sha256_hex
-from builder.model.lock import Lock, check_fresh, parse_lock
+from builder.model.lock import Lock, parse_lock
+from builder.model.lock_differences import check_fresh
 from builder.model.recipe import Recipe, parse_recipe
 from builder.pipeline.lock import LockOutcome, check_lock, lock_recipe, read_sources
 from tests.fakes.fixed_resolver import DATES, FixedResolver, package

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from builder.errors import (
 )
 from builder.measure.rehearsal import rehearsal_of
 from builder.model.comparison import Comparison
+from builder.model.components import FlavourSpec
 from builder.model.reference_values import ReferenceValues
 from builder.model.rehearsal import EventVerdict, Rehearsal, rehearsal_record
 from builder.model.variation import Variation
@@ -71,6 +73,27 @@ def test_identical_legs_are_published_at_the_path_of_their_version(tmp_path: Pat
     published = publish(tmp_path, build_small(tmp_path, FakeSandbox(STEPS)))
     assert published.path == tmp_path / "manifests/sample/1.2.3/manifest.json"
     assert published_files(tmp_path) == ["manifests/sample/1.2.3/manifest.json"]
+
+
+def test_a_flavour_is_published_at_a_version_of_its_own_and_says_so(tmp_path: Path) -> None:
+    legs = build_small(tmp_path, FakeSandbox(STEPS))
+    directory = recipe_directory(tmp_path)
+    recipe = replace(directory.recipe, flavour="dev", flavours={"dev": FlavourSpec((), None, None)})
+    order = replace(order_in(tmp_path), recipe=replace(directory, recipe=recipe))
+    prod = publish(tmp_path, legs)
+    published = release(order, legs, lambda _leg: sample_values(), unexplained, rehearse=None)
+
+    assert published.path == tmp_path / "manifests/sample/1.2.3-dev/manifest.json"
+    content = content_of(published.path)
+    assert (content["version"], content["flavour"]) == ("1.2.3-dev", "dev")
+    assert (content_of(prod.path)["version"], content_of(prod.path)["flavour"]) == ("1.2.3", "prod")
+    assert published.digest != prod.digest
+
+
+def content_of(manifest: Path) -> dict[str, Any]:
+    statement = json.loads(decode_envelope(manifest.read_bytes(), what="manifest").payload)
+    content: dict[str, Any] = statement["predicate"]["release"]
+    return content
 
 
 def test_the_statement_is_about_the_artefacts_and_carries_both_provenances(tmp_path: Path) -> None:

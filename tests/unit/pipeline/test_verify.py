@@ -247,6 +247,29 @@ def no_firmware(document: dict[str, Any]) -> None:
     document["predicate"]["release"]["artifacts"][0]["component"] = "guest_os"
 
 
+def no_flavour(document: dict[str, Any]) -> None:
+    del document["predicate"]["release"]["flavour"]
+
+
+def flavour_that_the_version_does_not_tell(document: dict[str, Any]) -> None:
+    document["predicate"]["release"]["flavour"] = "dev"
+    for leg in document["predicate"]["run"]["legs"].values():
+        leg["buildDefinition"]["externalParameters"]["flavour"] = "dev"
+
+
+def version_of_another_flavour(document: dict[str, Any]) -> None:
+    flavour_that_the_version_does_not_tell(document)
+    document["predicate"]["release"]["version"] = "1.2.3-debug"
+
+
+def flavour_that_the_legs_were_not_built_in(document: dict[str, Any]) -> None:
+    document["predicate"]["release"].update(flavour="dev", version="1.2.3-dev")
+
+
+def flavour_that_is_no_name(document: dict[str, Any]) -> None:
+    document["predicate"]["release"].update(flavour="../dev", version="1.2.3-../dev")
+
+
 def two_kernels(document: dict[str, Any]) -> None:
     for artifact in document["predicate"]["release"]["artifacts"]:
         artifact["component"] = "kernel"
@@ -274,6 +297,11 @@ def two_kernels(document: dict[str, Any]) -> None:
         other_plan,
         other_size,
         no_firmware,
+        no_flavour,
+        flavour_that_the_version_does_not_tell,
+        version_of_another_flavour,
+        flavour_that_the_legs_were_not_built_in,
+        flavour_that_is_no_name,
         two_kernels,
     ],
 )
@@ -305,6 +333,21 @@ def test_a_signed_claim_that_the_artefacts_do_not_bear_out_is_refused(
     verification = verify_copy(published, resigned(published, edit), tmp_path)
     assert verdict(verification) is ExitStatus.REGISTER_DIFFERS
     assert verification.checks[-1].name == "registers"
+
+
+def dev_release(document: dict[str, Any]) -> None:
+    flavour_that_the_version_does_not_tell(document)
+    document["predicate"]["release"]["version"] = "1.2.3-dev"
+
+
+def test_a_flavour_is_verified_at_its_own_place_alone_and_said_aloud(published: SmallRelease, tmp_path: Path) -> None:
+    for version, wanted in (("1.2.3-dev", ExitStatus.OK), ("1.2.3", ExitStatus.NOT_VERIFIED)):
+        place = tmp_path / "manifests/sample" / version
+        place.mkdir(parents=True)
+        (place / "manifest.json").write_bytes(resigned(published, dev_release))
+        verification = verify_manifest(place / "manifest.json", [published.key], published.artifacts)
+        assert verdict(verification) is wanted
+        assert "sample 1.2.3-dev, flavour dev, not for production: " in verification.checks[1].detail
 
 
 def test_a_manifest_at_the_place_of_another_version_is_refused(published: SmallRelease, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What `lock` asks apt: its sources, its program with a private state directory, and how its answers are read."""
