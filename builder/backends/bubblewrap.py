@@ -5,8 +5,8 @@ Every program that a variation needs comes from the pinned root, so that a leg i
 saw is read from inside (`builder/inside/probe.py`), not concluded from what is set here.
 """
 
-import json
 import os
+import re
 import select
 import shlex
 import shutil
@@ -28,6 +28,7 @@ from builder.ports import LogSink
 _DRY_RUN_SECONDS = 60.0
 _KILLED_SECONDS = 30.0
 _INFO_SIZE = 1 << 16
+_CHILD_PID = re.compile(rb'"child-pid": ([0-9]+)')  # bwrap writes its JSON in pieces, and may be killed after the first
 
 # setting of the kernel -> the value that forbids user namespaces, and what to do about it
 _FORBIDDEN_BY = {
@@ -82,7 +83,7 @@ class Bubblewrap:
         program = self._program()
         check_root(root, variation)
         with self._mutex:  # two legs that begin together need the same things
-            prepared = prepare_root(root, variation.locale, _runner(program, root))
+            prepared = prepare_root(root, variation.locale, _runner(program, root, self._running))
         with scratch_directory(scratch), self._turns.turn() if variation.single_cpu else nullcontext(0) as cpu:
             yield BubblewrapWorkspace(_leg_files(prepared, scratch, cpu), variation, program, self._running)
 
@@ -135,9 +136,6 @@ class BubblewrapWorkspace:
             self._running.holding(running),
         ):
             status = running.wait()
-        for pump in running.pumps:
-            if pump.error is not None:
-                raise pump.error
         if status != 0:
             raise self._failure(argv, status, arguments, running.end_of_output())
 
@@ -215,13 +213,23 @@ def _namespace_hint() -> str:
     return _FORBIDDEN_BY_OTHERS
 
 
-def _runner(program: str, root: Path) -> RootRunner:
-    """Runs a command of the root with a directory to write to."""
+def _runner(program: str, root: Path, running: _RunningPrograms) -> RootRunner:
+    """Runs a command of the root with a directory to write to; it can be cancelled."""
 
     def run(work: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
         mounts = ["--ro-bind", str(root), "/", *PROC, "--dev", "/dev", "--tmpfs", TEMPORARY, "--bind", str(work), WORK]
         variables = [word for name, value in sorted(environment.items()) for word in ("--setenv", name, value)]
-        process.run([program, *ISOLATION, *mounts, *variables, "--", *command], environment={}, umask=0o022)
+        arguments = [*ISOLATION, *mounts, *variables, "--", *command]
+        with (
+            _whole_end() as info,
+            process.start(
+                [program, "--info-fd", str(info), *arguments], environment={}, umask=0o022, pass_fds=(info,)
+            ) as started,
+            running.holding(started),
+        ):
+            status = started.wait()
+        if status != 0:
+            raise started.error(BuildFailedError, f"ended with status {status}")
 
     return run
 
@@ -265,8 +273,8 @@ def _whole_end() -> Iterator[int]:
         os.close(write_end)
         with os.fdopen(read_end, "rb") as pipe:
             info = pipe.read(_INFO_SIZE)
-        if info:
-            _wait_for(json.loads(info)["child-pid"])
+        if found := _CHILD_PID.search(info):
+            _wait_for(int(found[1]))
 
 
 def _wait_for(pid: int) -> None:

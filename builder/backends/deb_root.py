@@ -27,9 +27,6 @@ from builder.normalize.deb import (
 )
 from builder.ports import Progress
 
-# to be made part of the name under which an unpacked root is kept: a higher number means another tree
-LAYOUT_VERSION = 1
-
 _AHEAD = 2 + (os.cpu_count() or 1)  # unpacked packages that may wait in memory
 
 # where a sandbox mounts, and the empty directories below which build and temporary directories may lie
@@ -47,9 +44,9 @@ _ALTERNATIVES = MappingProxyType({"usr/bin/awk": ("gawk", "mawk")})
 def unpack_root(debs: Sequence[Path], target: Path, progress: Progress) -> None:
     """Unpack `debs`, in this order, into the new directory `target`, which is there whole or not at all.
 
-    An existing `target` is taken as it is: name it after the digests of `debs` and LAYOUT_VERSION. DocumentError for a
-    package that is malformed, leaves the tree, or has a file that an earlier one has, and for no packages at all.
-    Nothing here checks digests.
+    An existing `target` is taken as it is: name it after the digests of `debs` and ROOT_LAYOUT, which has to grow with
+    every change here that gives another tree. DocumentError for a package that is malformed, leaves the tree, or has a
+    file that an earlier one has, and for no packages at all. Nothing here checks digests.
     """
     if not debs:
         raise DocumentError(f"{target}: a pinned root is made from packages, and there are none")

@@ -5,10 +5,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.backends.deb_root import LAYOUT_VERSION, unpack_root
+from builder.backends.deb_root import unpack_root
 from builder.errors import BuildFailedError, MissingError
 from builder.model.digest import sha256_hex
-from builder.model.task import Content, RootTask
+from builder.model.task import ROOT_LAYOUT, Content, RootTask
 from builder.ports import ArtifactStore, Progress
 
 
@@ -24,10 +24,16 @@ class UnpackedRoots:
         self._root_mutexes: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def path(self, root: RootTask) -> Path:
-        """Where a root is unpacked, named after its packages. MissingError if the store lacks one of them.
+        """Where a root is unpacked, named after its packages. MissingError if the store lacks one of them, or if this
+        version unpacks roots in another layout.
 
         One that is there is taken as it is: nothing looks whether its files are still those of the packages.
         """
+        if root.layout != ROOT_LAYOUT:
+            raise MissingError(
+                f"root {root.name}: this machine unpacks roots in layout {ROOT_LAYOUT}, wanted {root.layout}",
+                hint="every machine of a build needs the same version of tdx-builder",
+            )
         identity = root_identity(root)
         with self._mutex:
             root_mutex = self._root_mutexes[identity]
@@ -74,4 +80,4 @@ class _UntilCancelled:
 
 def root_identity(root: RootTask) -> str:
     """The name under which an unpacked root is kept: another one for other packages, or another way to unpack."""
-    return sha256_hex("\n".join([str(LAYOUT_VERSION), *(deb.sha256 for deb in root.debs)]).encode())
+    return sha256_hex("\n".join([str(root.layout), *(deb.sha256 for deb in root.debs)]).encode())

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import IO
 
 from builder.ports import LogSink
@@ -12,9 +13,11 @@ _CHUNK = 1 << 16
 
 
 def read_pipe(pipe: IO[bytes]) -> Iterator[bytes]:
-    """What comes out of a pipe, as it comes."""
-    while chunk := os.read(pipe.fileno(), _CHUNK):
-        yield chunk
+    """What comes out of a pipe, as it comes, until its end or until it is closed here: whoever still holds the other
+    end then left the program's group, and is waited for no longer."""
+    with suppress(ValueError):
+        while chunk := os.read(pipe.fileno(), _CHUNK):
+            yield chunk
 
 
 class OutputPump(threading.Thread):

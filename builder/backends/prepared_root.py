@@ -8,13 +8,15 @@ import gzip
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from builder.backends.leg_environment import require_in_root
-from builder.backends.scratch import copy_below, make_directory, move_into_place, scratch_directory
-from builder.encoding.canonical_json import encode_canonical
+from builder.backends.scratch import make_directory, move_into_place, scratch_directory
 from builder.inside import leg_files
 from builder.model.digest import sha256_hex
+from builder.model.task import programs_digest
 
 _LOCALEDEF = "/usr/bin/localedef"
 _LOCALE_SOURCES = "/usr/share/i18n"
@@ -60,20 +62,34 @@ def prepare_root(root: Path, locale: str, run: RootRunner) -> PreparedRoot:
     return PreparedRoot(root, _prepared_programs(prepared), locales, bytecode)
 
 
-def _prepared_programs(prepared: Path) -> Path:
-    """The files of `builder.inside` as legs see them, in a directory named after their digest."""
-    files = leg_files()
-    identity = sha256_hex(encode_canonical({name: sha256_hex(path.read_bytes()) for name, path in files.items()}))
+@cache
+def leg_programs() -> Mapping[str, bytes]:
+    """The files of `builder.inside` as legs see them, by path there; read once, so that an update of this package while
+    a build runs does not give its later steps other programs than those that their tasks and the record name."""
+    return MappingProxyType({name: path.read_bytes() for name, path in leg_files().items()})
 
-    def copy(work: Path) -> Path:
+
+def leg_program_digests() -> dict[str, str]:
+    """The same files with their SHA-256."""
+    return {name: sha256_hex(data) for name, data in leg_programs().items()}
+
+
+def _prepared_programs(prepared: Path) -> Path:
+    """Those files in a directory named after their digest."""
+
+    def write(work: Path) -> Path:
         programs = work / "programs"
         make_directory(programs)
-        for name, source in files.items():
-            copy_below(source, programs, name, mode=0o644)
+        for name, data in leg_programs().items():
+            place = programs / name
+            for parent in reversed(place.relative_to(programs).parents):
+                make_directory(programs / parent)
+            place.write_bytes(data)
+            place.chmod(0o644)
         return programs
 
-    directory = prepared / "programs" / identity
-    _once(directory, copy)
+    directory = prepared / "programs" / programs_digest(leg_program_digests())
+    _once(directory, write)
     return directory
 
 

@@ -219,7 +219,12 @@ def _started(
 ) -> Iterator[Program]:
     separate = interactive or keep
     popen = _open(command, umask=umask, pass_fds=pass_fds, stderr=subprocess.PIPE if separate else subprocess.STDOUT)
-    pidfd = os.pidfd_open(popen.pid)
+    try:
+        pidfd = os.pidfd_open(popen.pid)
+    except BaseException:  # no descriptor is left for it
+        os.killpg(popen.pid, signal.SIGKILL)
+        popen.wait()
+        raise
     program = Program(command, popen, pidfd)
     try:
         pipes = [popen.stderr] if interactive else [popen.stdout, popen.stderr]

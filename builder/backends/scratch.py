@@ -25,6 +25,9 @@ def scratch_directory(path: Path) -> Iterator[Path]:
 
 def remove_tree(path: Path) -> None:
     """Remove a directory tree that we own, read-only directories included. Links are removed, never followed."""
+    if path.is_symlink():
+        path.unlink()
+        return
     _make_writable(path)
     shutil.rmtree(path)
 

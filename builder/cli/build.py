@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.leg_runs import LEGS, build_legs, leg_options, leg_run_options
+from builder.cli.leg_runs import LEGS, LegOptions, build_legs, leg_options, leg_run_options
 from builder.cli.output import Result, Table, emit
 from builder.cli.progress import progress_display
 from builder.cli.registers import caveat_lines, registers_document, registers_table, unpredicted_lines
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     "--cold", is_flag=True, help="Build anew even if nothing changed, without the step cache, with roots unpacked anew."
 )
 @click.option(
-    "--no-cache", is_flag=True, help="Run every step of a leg that is built: take nothing from earlier builds."
+    "--no-cache",
+    is_flag=True,
+    help="Do not use the step cache: every leg runs all its steps, or is there already and did.",
 )
 @leg_run_options
 @flavour_option
@@ -111,7 +113,10 @@ def release(
     as_json: bool,
     **runs: Any,
 ) -> int:
-    """Build RECIPE twice, compare, measure, rehearse, sign and publish its manifest. Always builds anew."""
+    """Build RECIPE twice, compare, measure, rehearse, sign and publish its manifest.
+
+    Always builds anew, without the step cache and with roots unpacked anew, unless both legs are given.
+    """
     from builder.backends.signers import load_signer
     from builder.pipeline.release import ReleaseOrder, require_unpublished
 
@@ -124,11 +129,16 @@ def release(
         order = ReleaseOrder(session.recipe, session.out, manifests, signer)
         require_unpublished(order)
         stage = None if no_rehearsal else _stage(session)
-        if leg_a and leg_b:
-            legs = session.leg_from(leg_a), session.leg_from(leg_b)
-        else:
-            legs = _both(build_legs(session, LEGS, options, reuse=False, steps=None))
+        legs = _legs(session, options, given=(leg_a, leg_b))
         return emit(_publish(session, order, legs, stage), as_json=as_json)
+
+
+def _legs(session: Session, options: LegOptions, *, given: tuple[Path | None, Path | None]) -> tuple[Leg, Leg]:
+    """The legs of a release: those that are given, or built now without anything of an earlier build."""
+    a, b = given
+    if a and b:
+        return session.leg_from(a), session.leg_from(b)
+    return _both(build_legs(session, LEGS, options, reuse=False, steps=None))
 
 
 def open_step_cache(store: Path) -> "AbstractContextManager[StepStore]":
@@ -150,8 +160,7 @@ def _one_leg(leg: Leg) -> Result:
         *_cached_lines(leg),
         _artifacts(leg),
     ]
-    document = {"legs": [info.leg], "artifacts": [asdict(artifact) for artifact in leg.record.artifacts]}
-    return Result("build", document, lines)
+    return Result("build", legs_document(leg), lines)
 
 
 def _two_legs(session: Session, a: Leg, b: Leg) -> Result:
@@ -159,14 +168,9 @@ def _two_legs(session: Session, a: Leg, b: Leg) -> Result:
     if not comparison.identical:
         return _differing("build", comparison, a, b)
     axes = compare_variations(a, b, session.recipe.recipe.required_axes)
-    document = {
-        "legs": [leg.record.build_info.leg for leg in (a, b)],
-        "artifacts": [asdict(artifact) for artifact in a.record.artifacts],
-        "comparison": comparison_document(comparison),
-    }
     return Result(
         "build",
-        document,
+        {**legs_document(a, b), "axes": _verdicts(axes), "comparison": comparison_document(comparison)},
         [
             _axes(axes),
             _artifacts(a),
@@ -174,6 +178,22 @@ def _two_legs(session: Session, a: Leg, b: Leg) -> Result:
             f"build: both legs are identical: {a.directory}, {b.directory}",
         ],
     )
+
+
+def legs_document(*legs: Leg) -> dict[str, Any]:
+    """What `--json` says of legs: who built them, which of their steps did not run now, and the artefacts, which are
+    those of the first: the same in both, or there is only one."""
+    infos = [leg.record.build_info for leg in legs]
+    return {
+        "legs": [info.leg for info in infos],
+        "engines": {info.leg: {"name": info.engine, "version": info.engine_version} for info in infos},
+        "cached_steps": {leg.record.build_info.leg: list(leg.record.cached_steps) for leg in legs},
+        "artifacts": [asdict(artifact) for artifact in legs[0].record.artifacts],
+    }
+
+
+def _verdicts(axes: tuple[AxisComparison, ...]) -> dict[str, str]:
+    return {axis.axis: str(axis.verdict) for axis in axes}
 
 
 def _cached_lines(*legs: Leg) -> list[str]:
@@ -231,7 +251,8 @@ def _publish(session: Session, order: "ReleaseOrder", legs: tuple[Leg, Leg], sta
     document = {
         "manifest": str(published.path),
         "release_digest": published.digest,
-        "artifacts": [asdict(artifact) for artifact in legs[0].record.artifacts],
+        **legs_document(*legs),
+        "axes": _verdicts(published.axes),
         "registers": registers_document(published.values),
         "rehearsed": published.rehearsal is not None,
     }

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from builder.cli.inputs import fetch_missing
 from builder.cli.wiring import clock, open_store
-from builder.errors import MissingError
+from builder.errors import DocumentError, MissingError
 from builder.model.comparison import Comparison
 from builder.model.components import PROD
 from builder.model.leg import plan_digest
 from builder.model.plan import BuildPlan
 from builder.model.reference_values import ReferenceValues
 from builder.pipeline.build import BuildJob, root_task
-from builder.pipeline.files import hash_file, read_document
+from builder.pipeline.files import read_document
 from builder.pipeline.inputs import BuildInputs, RecipeDirectory, load_locked_recipe
-from builder.pipeline.legs import Leg, load_leg, require_planned, reusable_leg
+from builder.pipeline.legs import Leg, Work, load_leg, require_planned, reusable_leg
 from builder.ports import AcpiReader, ArtifactStore, Progress
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TOOLS = "roots.tools"
 VMM = "roots.vmm"
+_MARK = ".lock"  # stays in every build directory
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,14 @@ class Session:
     @cached_property
     def programs(self) -> dict[str, str]:
         """The programs that run inside the legs, with their SHA-256."""
-        from builder.inside import leg_files
+        from builder.backends.prepared_root import leg_program_digests
 
-        return {name: hash_file(path)[0] for name, path in leg_files().items()}
+        return leg_program_digests()
+
+    @cached_property
+    def work(self) -> Work:
+        """What a leg of this build has to have done."""
+        return Work(self.recipe.lock_sha256, plan_digest(self.plan, self.programs))
 
     def build_store(self, outputs: ArtifactStore | None) -> ArtifactStore:
         """The inputs, and a place for what steps make: `outputs`, or one of this run that ends with it."""
@@ -103,15 +109,16 @@ class Session:
         return BuildJob(plan=self.plan, inputs=self._inputs, store=store, programs=self.programs, clock=clock)
 
     def leg_from(self, directory: Path) -> Leg:
-        """A leg that was built elsewhere, by this very plan; NotProvenError or BytesDifferError if it is not that."""
+        """A leg that was built elsewhere, by this very lock and plan; NotProvenError or BytesDifferError if it is not
+        that."""
         leg = load_leg(directory)
-        require_planned(leg, self.plan, plan_digest(self.plan, self.programs))
+        require_planned(leg, self.plan, self.work)
         return leg
 
     def built_leg(self, name: str, *, engine: str | None = None) -> Leg | None:
         """Leg `name` of an earlier run, by this engine or by any, if every artefact is intact and it is of this very
-        plan; None otherwise."""
-        return reusable_leg(self.leg_directory(name), plan_digest(self.plan, self.programs), engine)
+        lock and plan; None otherwise."""
+        return reusable_leg(self.leg_directory(name), self.work, engine)
 
     def new_leg_directory(self, name: str) -> Path:
         """Where leg `name` is to lie; what was there is gone."""
@@ -180,14 +187,21 @@ class Session:
 
 @contextmanager
 def open_session(places: Places, progress: Progress) -> Iterator[Session]:
-    """A session that owns its build directory; what it needs only while it works is gone at the end."""
+    """A session that owns its build directory; what it needs only while it works is gone at the end.
+
+    DocumentError for a directory that has a `work` which no session made.
+    """
     from builder.backends.scratch import remove_tree
 
     recipe = load_locked_recipe(places.recipe, flavour=places.flavour)
     out = places.out or Path("out") / recipe.recipe.image / recipe.recipe.release_version
     out.mkdir(parents=True, exist_ok=True)
+    work = out / "work"
+    if work.exists() and not (out / _MARK).exists():
+        raise DocumentError(
+            f"{work}: exists, and no build made it: it would be removed", hint="name another --out, or remove it"
+        )
     with _exclusive(out):
-        work = out / "work"
         if work.exists():  # of a run that was killed
             remove_tree(work)
         try:
@@ -200,7 +214,7 @@ def open_session(places: Places, progress: Progress) -> Iterator[Session]:
 @contextmanager
 def _exclusive(out: Path) -> Iterator[None]:
     """Only one run at a time works in `out`; MissingError if another does."""
-    descriptor = os.open(out / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(out / _MARK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -43,4 +43,7 @@ def cpus() -> int:
 
 
 def _status_text(status: int) -> str:
-    return f"exit status {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"
+    if status >= 0:
+        return f"exit status {status}"
+    known = {each.value: each.name for each in signal.Signals}
+    return f"signal {known.get(-status, -status)}"  # most signals of real time have no name

@@ -183,7 +183,8 @@ def _size(defines: dict[str, str]) -> int:
 def _wanted_modules(defines: dict[str, str]) -> tuple[str, ...]:
     """The drivers that these defines promise, by name: the one that measures in a TD, and with a TPM."""
     wanted = {"CC_MEASUREMENT_ENABLE": "TdTcg2Dxe", "TPM2_ENABLE": "Tcg2Dxe"}
-    return tuple(module for define, module in wanted.items() if defines.get(define) == "TRUE")
+    # edk2 takes 1 and true for TRUE as well: whatever is not one of its ways to say no is a promise
+    return tuple(module for define, module in wanted.items() if defines.get(define, "0").upper() not in ("FALSE", "0"))
 
 
 if __name__ == "__main__":

@@ -36,15 +36,20 @@ def read_directory(top: Path, owners: Owners, *, what: str) -> Tree:
     on disk, and hard links become files of their own.
 
     DocumentError, naming tree and path, for what an image here cannot hold: device nodes, sockets and pipes, and files
-    with capabilities or access control lists.
+    with capabilities or access control lists. OSError for a directory that is not there or cannot be listed.
     """
     tree = Tree()
-    for directory, names, files in os.walk(top):
+    for directory, names, files in os.walk(top, onerror=_not_passed_over):
         for name in (*names, *files):
             path = Path(directory) / name
             relative = str(path.relative_to(top))
             tree.add(_disk_member(path, relative, owners.get(relative, (0, 0)), what), origin=what)
     return tree
+
+
+def _not_passed_over(error: OSError) -> None:
+    """os.walk would take a directory that it cannot list for an empty one."""
+    raise error
 
 
 def _disk_member(path: Path, relative: str, owner: tuple[int, int], what: str) -> Member:

@@ -229,8 +229,20 @@ def _check_group(lock: Lock, name: str, keys: tuple[str, ...], what: str) -> Non
         raise DocumentError(f"{what}: holds two versions of one package", hint=RELOCK)
     if name.startswith(_SOURCE_GROUPS):
         _check_source_group(lock.requests[name], packages, what)
-    elif any(package.architecture == SOURCE for package in packages):
+        return
+    if any(package.architecture == SOURCE for package in packages):
         raise DocumentError(f"{what}: holds a source among packages", hint=RELOCK)
+    _check_requested(lock.requests[name], packages, what)
+
+
+def _check_requested(requests: tuple[str, ...], packages: tuple[LockedPackage, ...], what: str) -> None:
+    """Every package that was asked for is there. What those depend on, only apt can tell (`lock --check`)."""
+    versions = {package.name: package.version for package in packages}
+    for request in requests:
+        name, _, version = request.partition("/")[0].partition("=")
+        found = versions.get(name, "")
+        if found != version if version else not found:
+            raise DocumentError(f"{what}: asks for {request}, and holds {found or 'nothing of this name'}", hint=RELOCK)
 
 
 def _check_source_group(requests: tuple[str, ...], packages: tuple[LockedPackage, ...], what: str) -> None:

@@ -47,13 +47,16 @@ def stale_error(differences: Iterable[str], *, what: str) -> DocumentError:
 def recipe_differences(lock: Lock, recipe: Recipe, sources: Mapping[str, LockedSource]) -> list[str]:
     """Every way in which the lock does not belong to this recipe and these files."""
     differences = [
+        *_archive_differences(lock, recipe),
         *_request_differences(lock, recipe),
         *_source_differences(lock, sources),
         *prebuilt_differences(recipe, sources),
         *_file_differences(lock, recipe),
     ]
-    if lock.source_date_epoch != recipe.source_date_epoch:
-        differences.append(f"source_date_epoch is {lock.source_date_epoch}, the recipe says {recipe.source_date_epoch}")
+    for field in ("image", "version", "source_date_epoch"):
+        found, wanted = getattr(lock, field), getattr(recipe, field)
+        if found != wanted:
+            differences.append(f"{field} is {found}, the recipe says {wanted}")
     if lock.recipe_sha256 != recipe.digest:
         differences.append(f"it locks a recipe with SHA-256 {lock.recipe_sha256}, this one has {recipe.digest}")
     return differences
@@ -100,6 +103,16 @@ def _without_sightings(lock: Lock) -> Lock:
     packages = {key: replace(package, suite="", snapshot="") for key, package in lock.packages.items()}
     archives = {archive: dict.fromkeys(suites, "") for archive, suites in lock.archives.items()}
     return replace(lock, packages=packages, archives=archives)
+
+
+def _archive_differences(lock: Lock, recipe: Recipe) -> list[str]:
+    """Else a lock could say of a package that it was seen where the recipe lets nothing come from."""
+    wanted = {(archive.name, suite) for archive in recipe.archives for suite in archive.every_suite}
+    found = {(archive, suite) for archive, suites in lock.archives.items() for suite in suites}
+    return [
+        *(f"suite {suite} of {archive} is not locked" for archive, suite in sorted(wanted - found)),
+        *(f"suite {suite} of {archive} is locked, and not in the recipe" for archive, suite in sorted(found - wanted)),
+    ]
 
 
 def _request_differences(lock: Lock, recipe: Recipe) -> list[str]:

@@ -15,7 +15,9 @@ from builder.model.digest import sha256_hex
 from builder.model.plan import BuildPlan, OutputInput, PackageInput, SourceInput, Step, StepInput, TextInput
 from builder.model.variation import Variation, without_axes
 
+# another number for whatever changes what a step sees and no other member of a task tells: how an engine makes a leg
 SCHEMA = "tdx-builder/step-task/v1"
+ROOT_LAYOUT = 1  # of an unpacked root: another number for another tree made from the same packages
 
 
 class Content(NamedTuple):
@@ -37,10 +39,12 @@ class TaskInput:
 
 @dataclass(frozen=True)
 class RootTask:
-    """The pinned root that the group `roots.<name>` of the lock makes: its packages, in the order of unpacking."""
+    """The pinned root that the group `roots.<name>` of the lock makes: its packages, in the order of unpacking, and the
+    layout that they are unpacked in."""
 
     name: str
     debs: tuple[Content, ...]
+    layout: int = ROOT_LAYOUT
 
 
 @dataclass(frozen=True)

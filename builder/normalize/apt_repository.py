@@ -11,7 +11,7 @@ from builder.normalize.deb import control_paragraph
 
 ARCHITECTURE = "amd64"
 
-_PLACED = (b"Filename:", b"Size:", b"SHA256:")
+_PLACED = (b"filename:", b"size:", b"sha256:")  # apt reads names of fields in any case
 
 
 def index_entry(deb: bytes, path: str) -> bytes:
@@ -21,7 +21,7 @@ def index_entry(deb: bytes, path: str) -> bytes:
     """
     paragraph = control_paragraph(deb, what=path).rstrip(b"\n")
     lines = paragraph.split(b"\n")
-    if any(line.startswith(_PLACED) or not line.strip() for line in lines):
+    if any(line.lower().startswith(_PLACED) or not line.strip() for line in lines):
         raise DocumentError(f"{path}: its control file is not one paragraph without Filename, Size and SHA256")
     placed = f"\nFilename: {path}\nSize: {len(deb)}\nSHA256: {hashlib.sha256(deb).hexdigest()}\n"
     return paragraph + placed.encode("ascii")

@@ -66,7 +66,7 @@ def parse_compose(data: bytes, *, image: str) -> tuple[Service, ...]:
     """
     document = _mapping(parse_plain_yaml(data, what=_WHAT), "the document")
     _only(document, {"name", "services"}, "the document")
-    if document.get("name") is not None:
+    if "name" in document:
         _matching(document["name"], _NAME, "name")
     services = _mapping(document.get("services"), "services")
     if not 1 <= len(services) <= MOST_SERVICES:
@@ -140,7 +140,7 @@ def _service(name: str, node: Node, image: str) -> Service:
         command=_texts(fields.get("command", []), f"{what}.command"),
         restart=_choice(fields.get("restart", Quoted("no")), ("no", "on-failure", "always"), f"{what}.restart"),
         expose=_ports(fields, what),
-        health=_health(fields.get("healthcheck"), f"{what}.healthcheck"),
+        health=_health(fields["healthcheck"], f"{what}.healthcheck") if "healthcheck" in fields else (),
     )
 
 
@@ -224,8 +224,6 @@ def _port(text: str, what: str) -> tuple[str, int]:
 
 
 def _health(node: Node, what: str) -> tuple[str, ...]:
-    if node is None:
-        return ()
     fields = _mapping(node, what)
     _only(fields, {"test"}, what)
     test = _texts(fields.get("test"), f"{what}.test")

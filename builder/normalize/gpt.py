@@ -25,7 +25,7 @@ _ENTRIES = 128
 _ENTRY_SIZE = 128
 _TABLE_SECTORS = _ENTRIES * _ENTRY_SIZE // SECTOR
 _HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
-_LONGEST_NAME = 36
+_LONGEST_NAME = 36  # of UTF-16, in which some characters are two
 _LARGEST_MBR_SIZE = (1 << 32) - 1
 
 
@@ -84,11 +84,12 @@ def _aligned(size: int) -> int:
 
 
 def _entry(partition: NewPartition, *, first: int, last: int) -> bytes:
-    if len(partition.name) > _LONGEST_NAME:
+    name = partition.name.encode("utf-16-le")
+    if len(name) > 2 * _LONGEST_NAME:
         raise DocumentError(f"GPT: name {partition.name!r}: wanted at most {_LONGEST_NAME} characters")
     guids = partition.type_guid.bytes_le + partition.guid.bytes_le
     place = struct.pack("<QQQ", first, last, partition.attributes)
-    return (guids + place + partition.name.encode("utf-16-le")).ljust(_ENTRY_SIZE, b"\0")
+    return (guids + place + name).ljust(_ENTRY_SIZE, b"\0")
 
 
 def _header(guid: uuid.UUID, entries: bytes, *, own: int, other: int, array: int, last_usable: int) -> bytes:

@@ -96,8 +96,10 @@ def _checked_stub(stub: bytes) -> _Stub:
             raise DocumentError(f"EFI stub: alignment {alignment:#x}, wanted a power of two up to 64 KiB")
     count = _u16(stub, pe + 6)
     ends = [_u32(stub, place + 8) + _u32(stub, place + 12) for place in range(table, table + 40 * count, 40)]
-    end = _aligned(max(ends, default=0), section_alignment)
     header_size = _u32(stub, optional + 60)
+    if not ends or max(ends) <= header_size:
+        raise DocumentError(f"EFI stub: {count} sections, none of them behind its headers", hint="it is no program")
+    end = _aligned(max(ends), section_alignment)
     return _Stub(stub, pe, count, table, section_alignment, file_alignment, header_size, end)
 
 

@@ -48,6 +48,15 @@ class Leg:
         return data
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a leg has to have done, by digest. A plan only names the pinned roots: which packages they are made of is in
+    the lock, which holds the recipe's digest too."""
+
+    lock_sha256: str
+    plan_sha256: str
+
+
 Explain = Callable[[Comparison, Leg, Leg], Comparison]
 
 
@@ -62,14 +71,18 @@ def load_leg(directory: Path) -> Leg:
     return leg
 
 
-def require_planned(leg: Leg, plan: BuildPlan, plan_sha256: str) -> None:
-    """NotProvenError unless the record of a leg from elsewhere says that it did this plan, and made all of it.
+def require_planned(leg: Leg, plan: BuildPlan, work: Work) -> None:
+    """NotProvenError unless the record of a leg from elsewhere says that it did this work, and made all of it.
 
     A record that left an artefact out would leave it out of the comparison as well (I3).
     """
     found = [(artifact.component, artifact.name) for artifact in leg.record.artifacts]
     wanted = [(artifact.component, artifact.output) for artifact in plan.artifacts]
-    for what, one, other in (("plan", leg.record.plan_sha256, plan_sha256), ("list of artefacts", found, wanted)):
+    for what, one, other in (
+        ("lock", leg.record.lock_sha256, work.lock_sha256),
+        ("plan", leg.record.plan_sha256, work.plan_sha256),
+        ("list of artefacts", found, wanted),
+    ):
         if one != other:
             raise NotProvenError(
                 f"{leg.directory}: its {what} is {one}, wanted {other}",
@@ -87,15 +100,15 @@ def require_uncached(leg: Leg) -> None:
         )
 
 
-def reusable_leg(directory: Path, plan_sha256: str, engine: str | None) -> Leg | None:
-    """The leg in `directory` if it was built by this plan, in this engine (None: in any), and every artefact is intact:
-    nothing to do."""
+def reusable_leg(directory: Path, work: Work, engine: str | None) -> Leg | None:
+    """The leg in `directory` if it did this work, in this engine (None: in any), and every artefact is intact: nothing
+    to do."""
     try:
         leg = load_leg(directory)
     except (DocumentError, BytesDifferError):
         return None
-    same = leg.record.plan_sha256 == plan_sha256 and engine in (None, leg.record.build_info.engine)
-    return leg if same else None
+    did = Work(leg.record.lock_sha256, leg.record.plan_sha256)
+    return leg if did == work and engine in (None, leg.record.build_info.engine) else None
 
 
 def compare(a: Leg, b: Leg, explain: Explain) -> Comparison:

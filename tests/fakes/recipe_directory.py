@@ -23,7 +23,7 @@ components:
   firmware: {packages: [ovmf], file: usr/share/OVMF/OVMF_CODE.fd, edk2: "202211"}
   kernel: {packages: [linux-image-cloud-amd64], file: boot/vmlinuz}
   initrd: {packages: [busybox-static], programs: [bin/busybox], modules: [dm-verity], files: files/initrd}
-  guest_os: {packages: [libc6=2.36-9+deb12u10], files: files/guest_os, exclude: [usr/share/doc]}
+  guest_os: {packages: [libc6=1.0], files: files/guest_os, exclude: [usr/share/doc]}
   app_image: {packages: [], files: files/app, programs: [], entrypoint: [/app]}
 command_line: console=ttyS0 roothash={root_hash} size={root_size}
 legs:

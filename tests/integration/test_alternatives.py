@@ -150,9 +150,14 @@ def odd_tree() -> Tree:
     return tree
 
 
+def everything_below(top: Path) -> list[Path]:
+    """os.walk and not rglob, which follows links, and fails at one whose target is too long for a name."""
+    return [Path(directory, name) for directory, *names in os.walk(top) for name in (*names[0], *names[1])]
+
+
 def on_disk(top: Path) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
-    for path in sorted(top.rglob("*")):
+    for path in sorted(everything_below(top)):
         status = path.lstat()
         target = str(path.readlink()) if stat.S_ISLNK(status.st_mode) else ""
         content = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""

@@ -18,10 +18,9 @@ from typing import Any
 from builder import __version__
 from builder.backends.cluster.object_store import transfer_all
 from builder.backends.cluster.site import BuildOnWorker, WorkerSettings
+from builder.backends.prepared_root import leg_program_digests
 from builder.backends.scratch import scratch_directory
 from builder.errors import BuilderError, MissingError
-from builder.inside import leg_files
-from builder.model.digest import sha256_hex
 from builder.model.task import StepResult, StepTask, programs_digest
 from builder.pipeline.run_step import Site, log_path, run_step
 
@@ -57,7 +56,7 @@ def describe_worker(dask_worker: Any) -> dict[str, str]:
 
 def own_programs() -> str:
     """The digest of the programs that this installation puts into a leg."""
-    return programs_digest({name: sha256_hex(path.read_bytes()) for name, path in leg_files().items()})
+    return programs_digest(leg_program_digests())
 
 
 def run_remote_step(task: StepTask, settings: WorkerSettings) -> StepResult:

@@ -2,6 +2,8 @@
 
 import shutil
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from builder.backends.bubblewrap import Bubblewrap
 from builder.backends.leg_environment import check_root
 from builder.backends.process import run
-from builder.errors import DocumentError, ExitStatus, MissingError
+from builder.errors import BuildFailedError, DocumentError, ExitStatus, MissingError
 from builder.model.variation import VARIATION_A, VARIATION_B, Variation
 
 SETARCH = "/usr/bin/setarch"
@@ -49,6 +51,55 @@ def test_forbidden_user_namespaces_are_explained(tmp_path: Path) -> None:
     assert "AppArmor" in str(caught.value.hint)
     assert "user namespaces" in str(caught.value.hint)
     assert not (tmp_path / "scratch").exists()
+
+
+CUT_SHORT = """#!{python}
+import os, sys
+if sys.argv[1] == "--info-fd":
+    os.write(int(sys.argv[2]), b'{{ "child-pid": 4194305')  # more than any process can have
+    sys.exit(1)
+"""
+
+
+def test_a_sandbox_that_is_killed_while_it_says_what_it_started_is_a_failed_step(tmp_path: Path) -> None:
+    """bwrap writes that in pieces; half of it must not end as a bug."""
+    program = tmp_path / "bwrap"
+    program.write_text(CUT_SHORT.format(python=sys.executable))
+    program.chmod(0o755)
+    with (
+        Bubblewrap(str(program)).open(root_with(tmp_path), VARIATION_A, tmp_path / "scratch") as workspace,
+        pytest.raises(BuildFailedError, match="exit status 1"),
+    ):
+        workspace.run(("true",), {}, lambda _: None)
+
+
+NEVER_ENDS = """#!{python}
+import sys, time
+if "/usr/bin/python3" in sys.argv:
+    open({started!r}, "w").close()
+    time.sleep(1000)
+"""
+
+
+def test_what_prepares_a_root_can_be_cancelled(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    program = tmp_path / "bwrap"
+    program.write_text(NEVER_ENDS.format(python=sys.executable, started=str(started)))
+    program.chmod(0o755)
+    root, engine = root_with(tmp_path, "/usr/bin/python3"), Bubblewrap(str(program))
+
+    def cancel() -> None:
+        assert any(started.exists() or time.sleep(0.01) for _ in range(6000))
+        engine.cancel()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(cancel)
+        with (
+            pytest.raises(BuildFailedError, match="bwrap"),
+            engine.open(root, VARIATION_A, tmp_path / "scratch"),
+        ):
+            pytest.fail("a leg was opened on a root that was not prepared")
+    assert not list((tmp_path / "root.prepared").iterdir())
 
 
 TRY_WITHOUT_NAMESPACES = """

@@ -10,9 +10,12 @@ import pytest
 from builder.backends.local_site import UnpackedRoots, root_identity
 from builder.backends.local_store import LocalStore
 from builder.errors import BuildFailedError, MissingError
-from builder.model.task import Content, RootTask
+from builder.model.task import Content, RootTask, task_digest, task_for
 from tests.fakes.deb_files import DEBIAN_BINARY, ar_archive, member, tar_archive
 from tests.fakes.silent_progress import SilentProgress
+from tests.fakes.step_graphs import frame_of, step_of
+
+TASK = task_for(step_of("step"), frame_of("a"), {})
 
 
 def store_package(store: LocalStore, path: Path) -> Content:
@@ -51,6 +54,16 @@ def test_other_packages_or_another_order_are_another_root() -> None:
     task = RootTask("tools", (Content("1" * 64, 1), Content("2" * 64, 1)))
     assert root_identity(replace(task, debs=task.debs[::-1])) != root_identity(task)
     assert root_identity(replace(task, debs=task.debs[:1])) != root_identity(task)
+
+
+def test_a_root_in_another_layout_is_another_root_and_not_one_of_this_version(tmp_path: Path) -> None:
+    task = RootTask("tools", (Content("1" * 64, 1),))
+    other = replace(task, layout=task.layout + 1)
+    assert root_identity(other) != root_identity(task)
+    assert task_digest(replace(TASK, root=other)) != task_digest(replace(TASK, root=task))
+    roots = UnpackedRoots(tmp_path / "roots", LocalStore(tmp_path / "store"), SilentProgress())
+    with pytest.raises(MissingError, match="layout"):
+        roots.path(other)
 
 
 def test_a_cancelled_unpacking_ends_and_leaves_nothing(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.backends.output_pump import read_pipe
 from builder.backends.process import run, start
 from builder.errors import BuildFailedError, FetchError, MissingError
 
@@ -288,3 +289,15 @@ def test_a_program_whose_log_refuses_what_it_says_is_ended() -> None:
         run(["yes"], log=refuse)
     with pytest.raises(BuildFailedError, match="enough after b'y'"), start(["yes"], log=refuse) as program:
         assert program.wait(60) == -signal.SIGKILL
+
+
+def test_a_pipe_that_is_closed_while_somebody_still_holds_the_other_end_is_an_end() -> None:
+    """Such as one who left the group of the program: a thread that read on must not end as a bug on stderr."""
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "wb", buffering=0) as held:
+        pipe = os.fdopen(read_end, "rb", buffering=0)
+        output = read_pipe(pipe)
+        held.write(b"early")
+        assert next(output) == b"early"
+        pipe.close()
+        assert list(output) == []

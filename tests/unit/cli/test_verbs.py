@@ -109,6 +109,20 @@ def test_an_empty_store_offline_is_status_4_and_names_every_package(tdx: Run, tm
     assert all(f"{name}=" in ran.message for name in PACKAGES)
 
 
+def test_a_directory_work_that_no_build_made_is_never_removed(tdx: Run, tmp_path: Path) -> None:
+    """`--out .` in somebody's own directory."""
+    mine = tmp_path / "out/work/mine"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    build = ("build", locked_recipe(tmp_path), "--leg", "a", "--engine-a", "bubblewrap", "--offline")
+    ran = tdx(*build, "--out", tmp_path / "out", "--store", tmp_path / "store")
+    assert (ran.status, mine.exists()) == (2, True)
+    assert "no build made it" in ran.message
+    (tmp_path / "out/.lock").touch()  # now it is what a build that was killed left
+    ran = tdx(*build, "--out", tmp_path / "out", "--store", tmp_path / "store")
+    assert (ran.status, mine.exists()) == (4, False)
+
+
 @pytest.mark.parametrize("data", [b"", b"\0" * 20480, b"not a tar", b"\xff" * 1024])
 def test_what_is_no_input_archive_is_refused(tdx: Run, tmp_path: Path, data: bytes) -> None:
     (tmp_path / "inputs.tar").write_bytes(data)

@@ -37,7 +37,11 @@ def test_nothing_can_be_asked_of_a_person(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("script", "how"),
-    [("raise SystemExit(7)", "exit status 7"), ("import os; os.kill(os.getpid(), 9)", "signal SIGKILL")],
+    [
+        ("raise SystemExit(7)", "exit status 7"),
+        ("import os; os.kill(os.getpid(), 9)", "signal SIGKILL"),
+        ("import os; os.kill(os.getpid(), 40)", "signal 40"),
+    ],
 )
 def test_a_failure_names_the_command_and_how_it_ended(tmp_path: Path, script: str, how: str) -> None:
     with pytest.raises(BuildFailedError) as caught:

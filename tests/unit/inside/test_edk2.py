@@ -186,6 +186,13 @@ def test_a_build_that_is_not_what_was_asked_for_ends_here(
     assert reason in refusal(leg, programs)
 
 
+@pytest.mark.parametrize("yes", ["TRUE", "true", "1"])
+def test_a_define_is_a_promise_in_every_spelling_of_edk2(leg: LegDirectory, programs: str, yes: str) -> None:
+    put_source(leg, **{"Guid.xref": MODULES.replace(b" TdTcg2Dxe", b" Other")})
+    defines = [{"name": "FD_SIZE_1MB", "value": "TRUE"}, {"name": "CC_MEASUREMENT_ENABLE", "value": yes}]
+    assert "the firmware has no TdTcg2Dxe" in refusal(leg, programs, defines=defines)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -30,6 +30,11 @@ def test_a_directory_becomes_a_tree_with_given_owners(tmp_path: Path) -> None:
     assert members[3].target == "usr/lib"
 
 
+def test_a_directory_that_cannot_be_listed_is_not_an_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_directory(tmp_path / "gone", {}, what="test")
+
+
 def test_a_pipe_is_refused_by_name(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DocumentError, match="test: /pipe is no file, directory or symbolic link"):

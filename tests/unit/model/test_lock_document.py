@@ -104,6 +104,14 @@ FORGERIES: dict[str, tuple[Any, str]] = {
         lambda document: document["groups"]["roots.tools"].append("zstd=1:amd64"),
         "'zstd=1:amd64' is not among the packages",
     ),
+    "package that was asked for taken out of its group": (
+        lambda document: document["groups"]["roots.tools"].remove("kmod=1.0:amd64"),
+        "asks for kmod, and holds nothing of this name",
+    ),
+    "another version than was asked for": (
+        lambda document: document["requests"].update({"roots.tools": ["kmod=1.0-1", "libc6"]}),
+        "asks for kmod=1.0-1, and holds 1.0",
+    ),
     "group nobody asked for": (
         lambda document: document["groups"].update({"roots.other": []}),
         "groups and requests name different groups",
@@ -267,6 +275,12 @@ def test_locks_that_differ_in_dates_and_suites_pin_the_same_inputs() -> None:
 )
 def test_any_other_difference_is_another_lock(other: Lock) -> None:
     assert not same_inputs(LOCK, other)
+
+
+@pytest.mark.parametrize("request_", ["kmod", "kmod=1.0", "kmod/bookworm-backports"])
+def test_a_group_has_what_it_asks_for_in_every_way_of_asking(request_: str) -> None:
+    lock = replace(LOCK, requests={"roots.tools": (request_, "libc6")})
+    assert parse_lock(encode_lock(lock), what="lock.json") == lock
 
 
 def test_source_path_pattern_is_that_of_the_schema() -> None:

@@ -132,6 +132,12 @@ def test_unknown_fields_are_refused_by_name(line: str) -> None:
         parse(with_field(line))
 
 
+@pytest.mark.parametrize("name", ["", " A", ' ""', " [a]"])
+def test_a_name_of_the_document_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(DocumentError, match="compose file: name is "):
+        parse(f"name:{name}\n{MINIMAL}")
+
+
 @pytest.mark.parametrize("text", ["version: 3\n", "volumes:\n  a: b\n", "networks: x\n", "x-extension: y\n"])
 def test_unknown_parts_of_the_document_are_refused(text: str) -> None:
     with pytest.raises(DocumentError, match="the document: unknown field"):
@@ -187,6 +193,7 @@ def test_limits_cannot_be_weakened_by_spelling(old: str, new: str) -> None:
         'command: ["a$b"]',
         'command: [""]',
         'command: ["\u00e9"]',
+        "healthcheck:",
         "healthcheck: [CMD, true]",
         "healthcheck: x",
     ],

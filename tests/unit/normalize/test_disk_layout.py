@@ -76,6 +76,7 @@ def test_attributes_are_those_asked_for() -> None:
         ([partition()] * 129, "129 partitions"),
         ([partition(size=0)], "'ESP' has no bytes"),
         ([partition("n" * 37)], "at most 36 characters"),
+        ([partition("\N{LOCK}" * 19)], "at most 36 characters"),  # each is two in UTF-16
     ],
 )
 def test_a_table_that_cannot_be_is_refused(partitions: list[NewPartition], message: str) -> None:

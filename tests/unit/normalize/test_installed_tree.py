@@ -62,7 +62,10 @@ def test_the_index_says_what_the_package_says_and_where_it_is() -> None:
     assert lines[6].startswith("SHA256: ")
 
 
-@pytest.mark.parametrize("control", [b"Package: a\nSHA256: 0\n", b"Package: a\n\nPackage: b\n", b"Package: a\nSize: 1"])
+@pytest.mark.parametrize(
+    "control",
+    [b"Package: a\nSHA256: 0\n", b"Package: a\nfileName: b\n", b"Package: a\n\nPackage: b\n", b"Package: a\nSize: 1"],
+)
 def test_a_package_that_says_where_it_is_or_is_two_is_refused(control: bytes) -> None:
     with pytest.raises(DocumentError, match="not one paragraph"):
         index_entry(deb(control), "pool/a.deb")

@@ -58,6 +58,7 @@ def test_the_stub_itself_stays_as_it_is() -> None:
         (b"ELF" + efi_stub()[3:], "no PE32"),
         (changed(OPTIONAL, b"\x0b\x01"), "no PE32"),
         (changed(OPTIONAL + 112 + 32, b"\1"), "signed"),
+        (changed(0x46, bytes(2)), "0 sections, none of them behind its headers"),
         (changed(OPTIONAL + 32, bytes(4)), "alignment 0x0"),
         (changed(OPTIONAL + 36, b"\x03\0\0\0"), "alignment 0x3"),
         (changed(OPTIONAL + 60, struct.pack("<I", SECTION_TABLE + 80)), "bytes of room"),

@@ -11,7 +11,7 @@ import pytest
 from builder.errors import BuildFailedError, BytesDifferError, DocumentError, MissingError, NotProvenError
 from builder.model.leg import encode_leg_record, parse_leg_record
 from builder.model.variation import Variation
-from builder.pipeline.legs import load_leg, require_planned, reusable_leg
+from builder.pipeline.legs import Leg, Work, load_leg, require_planned, reusable_leg
 from tests.fakes.fake_sandbox import FakeSandbox
 from tests.fakes.small_build import PLAN, STEPS, build_small, run_small, small_job
 
@@ -83,15 +83,15 @@ def test_a_package_that_was_not_fetched_is_named(tmp_path: Path) -> None:
 
 def test_a_complete_leg_is_reused_and_an_altered_one_is_not(tmp_path: Path) -> None:
     a, _ = build_small(tmp_path, FakeSandbox(STEPS))
-    digest = a.record.plan_sha256
-    assert reusable_leg(a.directory, digest, "fake") == a
-    assert reusable_leg(a.directory, "0" * 64, "fake") is None
-    assert reusable_leg(a.directory, digest, "docker") is None
-    assert reusable_leg(tmp_path / "absent", digest, "fake") is None
+    work = work_of(a)
+    assert reusable_leg(a.directory, work, "fake") == a
+    assert reusable_leg(a.directory, replace(work, plan_sha256="0" * 64), "fake") is None
+    assert reusable_leg(a.directory, work, "docker") is None
+    assert reusable_leg(tmp_path / "absent", work, "fake") is None
     path = a.artifact_path("vmlinuz")
     path.chmod(0o644)
     path.write_bytes(b"Kernel")
-    assert reusable_leg(a.directory, digest, "fake") is None
+    assert reusable_leg(a.directory, work, "fake") is None
     with pytest.raises(BytesDifferError, match="vmlinuz"):
         load_leg(a.directory)
     path.unlink()
@@ -113,10 +113,19 @@ def test_a_link_in_place_of_an_artefact_is_refused(tmp_path: Path) -> None:
 
 def test_a_leg_from_elsewhere_has_to_be_of_this_plan(tmp_path: Path) -> None:
     a, _ = build_small(tmp_path, FakeSandbox(STEPS))
-    digest = a.record.plan_sha256
-    require_planned(a, PLAN, digest)
+    work = work_of(a)
+    require_planned(a, PLAN, work)
     with pytest.raises(NotProvenError, match="plan is"):
-        require_planned(a, PLAN, "0" * 64)
+        require_planned(a, PLAN, replace(work, plan_sha256="0" * 64))
+
+
+def test_a_leg_of_another_lock_is_neither_kept_nor_released_although_its_plan_is_the_same(tmp_path: Path) -> None:
+    """A plan only names the pinned roots: with another compiler in the lock it has the same digest."""
+    a, _ = build_small(tmp_path, FakeSandbox(STEPS))
+    relocked = replace(work_of(a), lock_sha256="0" * 64)
+    assert reusable_leg(a.directory, relocked, "fake") is None
+    with pytest.raises(NotProvenError, match="lock is"):
+        require_planned(a, PLAN, relocked)
 
 
 def test_a_leg_whose_record_leaves_an_artefact_out_is_refused(tmp_path: Path) -> None:
@@ -125,7 +134,7 @@ def test_a_leg_whose_record_leaves_an_artefact_out_is_refused(tmp_path: Path) ->
     for artifacts in (a.record.artifacts[1:], (*a.record.artifacts, a.record.artifacts[0])):
         fewer = replace(a, record=replace(a.record, artifacts=artifacts))
         with pytest.raises(NotProvenError, match="list of artefacts"):
-            require_planned(fewer, PLAN, a.record.plan_sha256)
+            require_planned(fewer, PLAN, work_of(a))
 
 
 def test_an_artefact_is_only_read_as_it_was_recorded(tmp_path: Path) -> None:
@@ -174,6 +183,10 @@ def test_a_leg_that_is_complete_has_its_record_although_the_other_one_fails(tmp_
     with pytest.raises(BuildFailedError, match="leg b is broken"):
         build_small(tmp_path, FakeSandbox({**STEPS, "make-initrd": initrd}))
     assert load_leg(tmp_path / "legs/a").record.build_info.leg == "a"
+
+
+def work_of(leg: Leg) -> Work:
+    return Work(leg.record.lock_sha256, leg.record.plan_sha256)
 
 
 def complete(path: Path) -> bool:

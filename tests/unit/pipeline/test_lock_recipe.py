@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -254,6 +255,26 @@ def test_lock_with_another_size_of_a_file_is_refused(directory: Path, resolver: 
 
     with pytest.raises(DocumentError, match="bytes, locked are 9007199254740991"):
         check_fresh(replace(locked, sources=edited), recipe_of(directory), sources, what="lock.json")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"image": "other"}, "image is other, the recipe says sample"),
+        ({"version": "9.9.9"}, "version is 9.9.9, the recipe says 1.2.3"),
+        ({"archives": {"debian": {**DATES, "sid": "20250520T143011Z"}}}, "suite sid of debian is locked, and not in"),
+        ({"archives": {"debian": {"bookworm": DATES["bookworm"]}}}, "suite bookworm-backports of debian is not locked"),
+        ({"archives": {"other": DATES}}, "suite bookworm of other is locked, and not in the recipe"),
+    ],
+)
+def test_a_lock_that_says_something_else_than_its_recipe_is_refused(
+    directory: Path, resolver: FixedResolver, changed: dict[str, Any], message: str
+) -> None:
+    """Each with fitting digests, and the recipe's own: who can edit a lock can seal it again."""
+    locked = lock(directory, resolver).lock
+    recipe = recipe_of(directory)
+    with pytest.raises(DocumentError, match=message):
+        check_fresh(replace(locked, **changed), recipe, read_sources(directory, recipe), what="lock.json")
 
 
 def test_stale_lock_is_refused_naming_the_file_that_changed(directory: Path, resolver: FixedResolver) -> None:

@@ -172,6 +172,16 @@ def test_legs_of_different_work_are_not_compared(tmp_path: Path, field: str) -> 
         release(order_in(tmp_path), (a, other), never_measured, unexplained, rehearse=None)
 
 
+@pytest.mark.parametrize("cached", [0, 1], ids="ab")
+def test_a_leg_that_used_the_step_cache_is_never_released(tmp_path: Path, cached: int) -> None:
+    legs = list(build_small(tmp_path, FakeSandbox(STEPS)))
+    legs[cached] = replace(legs[cached], record=replace(legs[cached].record, cached_steps=("kernel",)))
+    with pytest.raises(NotProvenError, match="steps kernel came from the step cache") as raised:
+        release(order_in(tmp_path), (legs[0], legs[1]), never_measured, unexplained, rehearse=None)
+    assert "--cold" in str(raised.value.hint)
+    assert published_files(tmp_path) == []
+
+
 def test_a_rehearsal_is_recorded_in_the_manifest_and_so_is_that_there_was_none(tmp_path: Path) -> None:
     seen: list[tuple[Leg, ReferenceValues]] = []
 
