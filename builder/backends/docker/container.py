@@ -34,7 +34,9 @@ class Ended:
         """In words: `exit status 3`, or what killed it."""
         if self.out_of_memory:
             return f"exit status {self.status}: the kernel killed it, because it ran out of its memory"
-        return f"exit status {self.status}" + (" (killed)" if self.status == _KILLED else "")
+        if self.status == _KILLED:  # the daemon hears of the kernel's reason by itself, and the end may come first
+            return f"exit status {self.status}: something killed it, often the kernel because it ran out of its memory"
+        return f"exit status {self.status}"
 
 
 class RunningContainers:
